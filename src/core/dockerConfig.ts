@@ -1,0 +1,49 @@
+import { createHash } from 'node:crypto';
+
+/** One entry of `auths`. `auth` alone is enough for kubelets and docker clients, and halves the size. */
+export interface DockerAuth {
+  readonly auth: string; // base64 of user:password
+}
+
+/** The Secret's data limit is 1 MiB; what lies above this is left out, so that hosts that are held still fit. */
+export const DOCKER_CONFIG_LIMIT_BYTES = 900 * 1024;
+
+/** What one host adds to the document, in bytes. */
+export function sizeOfEntry(host: string, entry: DockerAuth): number {
+  return host.length + entry.auth.length + '"":{"auth":""},'.length;
+}
+
+/** sha256 of an entry as it stands in the document, in hex. */
+export function hashOfEntry(entry: DockerAuth): string {
+  return createHash('sha256').update(JSON.stringify(entry)).digest('hex');
+}
+
+/**
+ * The text of `.dockerconfigjson`: equal entries give equal bytes, whatever their order. Kubelets remember an image's
+ * credentials by their hash (KEP-2535), so every namespace must get the same bytes.
+ */
+export function dockerConfigJson(entries: ReadonlyMap<string, DockerAuth>): string {
+  const hosts = [...entries.keys()].sort();
+  const members = hosts.map((host) => `${JSON.stringify(host)}:${JSON.stringify(entries.get(host))}`);
+  return `{"auths":{${members.join(',')}}}`;
+}
+
+/** The entries of a document that we have written; what does not look like one is left out, never an error. */
+export function parseDockerConfigJson(text: string): ReadonlyMap<string, DockerAuth> {
+  const entries = new Map<string, DockerAuth>();
+  for (const [host, entry] of Object.entries(authsOf(text))) {
+    const auth: unknown = (entry as { auth?: unknown } | null)?.auth;
+    if (typeof auth === 'string') entries.set(host, { auth });
+  }
+  return entries;
+}
+
+function authsOf(text: string): object {
+  try {
+    const document: unknown = JSON.parse(text);
+    const auths: unknown = (document as { auths?: unknown } | null)?.auths;
+    return typeof auths === 'object' && auths !== null ? auths : {};
+  } catch {
+    return {};
+  }
+}
