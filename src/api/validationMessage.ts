@@ -1,0 +1,49 @@
+import type { z } from 'zod';
+
+export interface FieldError {
+  readonly field: string; // as the API server writes it: spec.registries[0].host
+  readonly message: string;
+}
+
+type Issue = z.core.$ZodIssue;
+
+/** What zod found, in the API server's words: a user meets one text, whoever refuses. */
+export function describeIssues(root: string, issues: readonly Issue[]): FieldError[] {
+  return issues.map((issue) => ({ field: fieldOf(root, issue.path), message: messageOf(issue) }));
+}
+
+function fieldOf(root: string, path: readonly PropertyKey[]): string {
+  return path.reduce<string>(
+    (field, part) => (typeof part === 'number' ? `${field}[${part}]` : `${field}.${String(part)}`),
+    root,
+  );
+}
+
+function messageOf(issue: Issue): string {
+  switch (issue.code) {
+    case 'invalid_type':
+      return issue.input === undefined ? 'Required value' : `must be of type ${issue.expected}`;
+    case 'invalid_value':
+      return `Unsupported value: supported values: ${issue.values.map((value) => JSON.stringify(value)).join(', ')}`;
+    case 'too_big':
+      return tooBig(issue);
+    case 'too_small':
+      return tooSmall(issue);
+    case 'unrecognized_keys':
+      return `unknown field ${issue.keys.join(', ')}: misspelt, or of a newer version of the operator; until it is understood nothing is changed`;
+    default:
+      return issue.message;
+  }
+}
+
+function tooBig({ origin, maximum }: z.core.$ZodIssueTooBig): string {
+  if (origin === 'string') return `Too long: may not be more than ${maximum} bytes`;
+  if (origin === 'array') return `must have at most ${maximum} items`;
+  return `should be less than or equal to ${maximum}`;
+}
+
+function tooSmall({ origin, minimum }: z.core.$ZodIssueTooSmall): string {
+  if (origin === 'string') return `should be at least ${minimum} chars long`;
+  if (origin === 'array') return `should have at least ${minimum} items`;
+  return `should be greater than or equal to ${minimum}`;
+}
