@@ -96,10 +96,10 @@ function secretWrite(
   const patterns = patternsToRecord(plan, observed, secretName);
   if (!secret) return entries.size ? { kind: 'ApplySecret', observed: null, entries, keeps: null, patterns } : null;
   const others = secret.hosts && [...secret.hosts.keys()].filter((host) => !entries.has(host));
-  if (entries.size === 0 && !others?.some(keeps)) return null; // it is removed as a whole, or what it holds is unknown
+  const hasKept = others === null || others.some(keeps);
+  if (entries.size === 0 && (others === null || !hasKept)) return null; // unknown, or removed as a whole
   if (others?.every(keeps) && isUpToDate(plan, secret, patterns)) return null;
-  const mustRead = others === null || others.some(keeps);
-  return { kind: 'ApplySecret', observed: secret, entries, keeps: mustRead ? keeps : null, patterns };
+  return { kind: 'ApplySecret', observed: secret, entries, keeps: hasKept ? keeps : null, patterns };
 }
 
 function isUpToDate(plan: NamespacePlan, secret: ObservedSecret, patterns: readonly NamePatterns[]): boolean {

@@ -127,24 +127,28 @@ function wantedEntries(
 ): Wanted {
   const wanted: Wanted = { entries: new Map(), held: new Set(), tooLarge: [] };
   let size = 0;
-  for (const resource of selecting) {
-    for (const registry of resource.registries ?? []) {
-      if (wanted.entries.has(registry.host)) continue;
-      const token = tokenOf(resource.name, registry.host);
-      if (token.state !== 'usable') {
-        if (keepsWithoutToken(token, registry)) wanted.held.add(registry.host);
-        continue;
-      }
-      const added = sizeOfEntry(registry.host, token);
-      if (size + added > DOCKER_CONFIG_LIMIT_BYTES) {
-        wanted.tooLarge.push({ resource: resource.name, host: registry.host });
-        continue;
-      }
-      size += added;
-      wanted.entries.set(registry.host, { auth: token.auth, hash: hashOf(token.auth), resource: resource.name });
+  for (const { resource, registry } of registriesOf(selecting)) {
+    if (wanted.entries.has(registry.host)) continue;
+    const token = tokenOf(resource, registry.host);
+    if (token.state !== 'usable') {
+      if (keepsWithoutToken(token, registry)) wanted.held.add(registry.host);
+      continue;
     }
+    const added = sizeOfEntry(registry.host, token);
+    if (size + added > DOCKER_CONFIG_LIMIT_BYTES) {
+      wanted.tooLarge.push({ resource, host: registry.host });
+      continue;
+    }
+    size += added;
+    wanted.entries.set(registry.host, { auth: token.auth, hash: hashOf(token.auth), resource });
   }
   return wanted;
+}
+
+function registriesOf(resources: readonly ResourceView[]): { resource: string; registry: RegistryView }[] {
+  return resources.flatMap(({ name, registries }) =>
+    (registries ?? []).map((registry) => ({ resource: name, registry })),
+  );
 }
 
 // An expired entry of a private host harms nobody: kubelets still start images that are on the node. One of a public

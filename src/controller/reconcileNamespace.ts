@@ -1,0 +1,140 @@
+import { diffNamespace, type NamespaceDiff, type ObservedNamespace, type Write } from '../core/diffNamespace.ts';
+import type { NamespaceView } from '../core/namespaceSelection.ts';
+import { planNamespace, type NamespacePlan, type Resources, type TokenState } from '../core/planNamespace.ts';
+import { matchesName } from '../core/glob.ts';
+import { applyWrites, foreignSecret, type WriteContext } from './applyWrites.ts';
+import type { NamespaceState } from './namespaceOutcomes.ts';
+import type { RepairBackoff } from './repairBackoff.ts';
+
+export interface ReconcileContext {
+  readonly secretName: string;
+  readonly snapshot: (namespace: string) => { namespace: NamespaceView; observed: ObservedNamespace } | null;
+  readonly resources: () => Resources;
+  readonly tokenOf: (resource: string, host: string) => TokenState;
+  readonly hashOf: (auth: string) => string;
+  readonly removals: {
+    /** The namespace has something to remove: whether the delay is over and the view can be trusted, or when to ask again. */
+    mayRemove(namespace: string): Promise<{ mayRemove: true } | { mayRemove: false; retryMs: number }>;
+    /** Nothing is to be removed (any more). */
+    settled(namespace: string): void;
+  };
+  readonly repairs: RepairBackoff;
+  readonly writeContext: (namespace: string) => WriteContext;
+  /** Told of each repair, and how many of this object there have been lately. */
+  readonly repaired: (write: Write, namespace: string, count: number) => void;
+}
+
+export interface ReconcileResult {
+  /** null: the namespace is gone or on its way out. */
+  readonly state: NamespaceState | null;
+  readonly written: number;
+  readonly errors: readonly unknown[];
+  /** When to look again, ms, though nothing may have changed. */
+  readonly requeueMs: number | null;
+}
+
+/** One run of one namespace: what should be there, what is, and the writes that make up the difference. */
+export async function reconcileNamespace(name: string, context: ReconcileContext): Promise<ReconcileResult> {
+  let view = lookAt(name, context, false);
+  if (!view) return { state: null, written: 0, errors: [], requeueMs: null };
+  let requeueMs: number | null = null;
+  if (view.diff.isRemovalPending) {
+    const answer = await context.removals.mayRemove(name);
+    // What was seen before the wait may be old by now.
+    view = lookAt(name, context, answer.mayRemove) ?? view;
+    requeueMs = answer.mayRemove ? null : answer.retryMs;
+  } else {
+    context.removals.settled(name);
+  }
+  const { now, later } = splitByBackoff(view, name, context);
+  const { written, errors } = await applyWrites(now, context.writeContext(name));
+  forgetRemoved(now, name, context);
+  if (errors.length === 0) noteServed(view, name, context);
+  return { state: stateOf(view, name, context), written, errors, requeueMs: earliest(requeueMs, later) };
+}
+
+interface View {
+  readonly plan: NamespacePlan | null;
+  readonly observed: ObservedNamespace;
+  readonly diff: NamespaceDiff;
+}
+
+function lookAt(name: string, context: ReconcileContext, mayRemove: boolean): View | null {
+  const snapshot = context.snapshot(name);
+  if (!snapshot) return null;
+  const plan = planNamespace(snapshot.namespace, context.resources(), context.tokenOf, context.hashOf);
+  const { observed } = snapshot;
+  const diff = diffNamespace(plan, observed, { secretName: context.secretName, mayRemove });
+  return plan ? { plan, observed, diff } : null;
+}
+
+function stateOf({ plan, observed, diff }: View, namespace: string, context: ReconcileContext): NamespaceState | null {
+  if (!plan) return null;
+  if (diff.isBlocked) {
+    return { kind: 'Blocked', message: foreignSecret({ namespace, secretName: context.secretName }).message };
+  }
+  const isServed = observed.secret !== null || plan.entries.size > 0;
+  return isServed ? { kind: 'Ready' } : { kind: 'Waiting' };
+}
+
+// A repair of what somebody undoes again and again waits its turn; everything else is done now.
+function splitByBackoff(
+  { plan, diff }: View,
+  namespace: string,
+  context: ReconcileContext,
+): { now: Write[]; later: number | null } {
+  const now: Write[] = [];
+  let later: number | null = null;
+  for (const write of diff.writes) {
+    const key = repairKey(write, namespace, plan);
+    const delay = key === null ? 0 : context.repairs.delayMs(key);
+    if (delay > 0) {
+      later = earliest(later, delay);
+      continue;
+    }
+    if (key !== null && context.repairs.isRepair(key)) {
+      context.repaired(write, namespace, context.repairs.repaired(key));
+    }
+    now.push(write);
+  }
+  return { now, later };
+}
+
+// A write that only puts back what we have made before is a repair; one with new content is not.
+function repairKey(write: Write, namespace: string, plan: NamespacePlan | null): string | null {
+  if (write.kind === 'AddEntry') return entryKey(namespace, write.serviceAccount.name);
+  if (write.kind !== 'ApplySecret' || !plan) return null;
+  const hosts = write.observed?.hosts;
+  const isSameContent = !hosts || [...plan.entries].every(([host, entry]) => hosts.get(host) === entry.hash);
+  return isSameContent ? secretKey(namespace) : null;
+}
+
+function noteServed({ plan, observed, diff }: View, namespace: string, context: ReconcileContext): void {
+  if (!plan || diff.isRemovalPending) return;
+  if (plan.entries.size > 0 && !diff.isBlocked) context.repairs.served(secretKey(namespace));
+  for (const { name, isIgnored } of observed.serviceAccounts ?? []) {
+    const isDesired = !isIgnored && plan.serviceAccounts.some((patterns) => matchesName(patterns, name));
+    if (isDesired && plan.entries.size > 0) context.repairs.served(entryKey(namespace, name));
+  }
+}
+
+// What we took away ourselves and put back later is no repair.
+function forgetRemoved(writes: readonly Write[], namespace: string, { repairs }: ReconcileContext): void {
+  for (const write of writes) {
+    if (write.kind === 'RemoveEntry') repairs.forget(entryKey(namespace, write.serviceAccount.name));
+    if (write.kind === 'DeleteSecret') repairs.forget(secretKey(namespace));
+  }
+}
+
+export function secretKey(namespace: string): string {
+  return `${namespace}/`;
+}
+
+export function entryKey(namespace: string, serviceAccount: string): string {
+  return `${namespace}/${serviceAccount}`;
+}
+
+function earliest(a: number | null, b: number | null): number | null {
+  if (a === null || b === null) return a ?? b;
+  return Math.min(a, b);
+}

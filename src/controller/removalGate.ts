@@ -1,0 +1,60 @@
+import type { Clock } from '../clock.ts';
+
+export interface RemovalGateOptions {
+  readonly clock: Clock;
+  readonly delayMs: number;
+  /** Every view that a removal is decided on is known to be current. */
+  readonly isViewTrusted: () => boolean;
+  /** Read from the API server: the CRD is there, steady, and the one that we listed under. */
+  readonly isCrdSteady: () => Promise<boolean>;
+}
+
+const ASK_AGAIN_MS = 5_000;
+// A thousand namespaces that are emptied together share one reading.
+const ANSWER_LASTS_MS = 500;
+
+/**
+ * Nothing is removed by mistake: every removal waits, so that a delete and create is none, and is decided on a view that
+ * is whole and current, under a CRD that was just seen.
+ */
+export class RemovalGate {
+  readonly #options: RemovalGateOptions;
+  readonly #pendingSince = new Map<string, number>(); // namespace → ms, monotonic
+  #reading: { at: number; answer: Promise<boolean> } | null = null;
+
+  constructor(options: RemovalGateOptions) {
+    this.#options = options;
+  }
+
+  async mayRemove(namespace: string): Promise<{ mayRemove: true } | { mayRemove: false; retryMs: number }> {
+    const left = this.#leftOf(namespace);
+    if (left > 0) return { mayRemove: false, retryMs: left };
+    const isSafe = this.#options.isViewTrusted() && (await this.#isCrdSteady()) && this.#options.isViewTrusted();
+    return isSafe ? { mayRemove: true } : { mayRemove: false, retryMs: ASK_AGAIN_MS };
+  }
+
+  /** The wait of this namespace is already over, e.g. since the deletion of a resource was waited for. */
+  waited(namespace: string): void {
+    this.#pendingSince.set(namespace, -Infinity);
+  }
+
+  settled(namespace: string): void {
+    this.#pendingSince.delete(namespace);
+  }
+
+  #leftOf(namespace: string): number {
+    const now = this.#options.clock.monotonic();
+    const since = this.#pendingSince.get(namespace);
+    if (since === undefined) this.#pendingSince.set(namespace, now);
+    return (since ?? now) + this.#options.delayMs - now;
+  }
+
+  #isCrdSteady(): Promise<boolean> {
+    const now = this.#options.clock.monotonic();
+    if (!this.#reading || now - this.#reading.at > ANSWER_LASTS_MS) {
+      const answer = this.#options.isCrdSteady().catch(() => false);
+      this.#reading = { at: now, answer };
+    }
+    return this.#reading.answer;
+  }
+}

@@ -1,0 +1,164 @@
+import { parseSpec, type Spec } from '../api/clusterEcrPullSecret.ts';
+import { parseRegistryHost, type RegistryHost } from '../api/registryHost.ts';
+import { parseAccessKeys, type CredentialSource, type Identity } from '../aws/identity.ts';
+import { tokenKey } from '../aws/authorizationToken.ts';
+import type { TokenWant } from '../aws/tokenBroker.ts';
+import type { RegistryView, ResourceView } from '../core/planNamespace.ts';
+import { whyScheduleIsWrong } from '../core/refreshTime.ts';
+import type { Problem } from '../core/status.ts';
+import { outcomeOf } from '../errors.ts';
+import type { CredentialSecret, ResourceObject } from './observedObjects.ts';
+
+/** A custom resource, read: what the plan sees of it, what it wants of the broker, and what is wrong with it. */
+export interface ResolvedResource {
+  readonly object: ResourceObject;
+  readonly view: ResourceView;
+  readonly isSuspended: boolean;
+  /** The spec is refused; the user must change it. */
+  readonly specProblem: Problem | null;
+  /** The identity cannot be had, e.g. its Secret is missing. */
+  readonly identityProblem: Problem | null;
+  readonly registries: readonly RegistryHost[];
+  /** The broker's key of the token of each host; empty while the identity cannot be had. */
+  readonly keys: ReadonlyMap<string, string>;
+  readonly wants: readonly TokenWant[];
+}
+
+export interface ResolveContext {
+  readonly env: NodeJS.ProcessEnv;
+  readonly namespace: string; // the operator's own
+  readonly credentialSecretNames: readonly string[];
+  credentialSecret(name: string): CredentialSecret | undefined;
+}
+
+export function resolveResource(object: ResourceObject, context: ResolveContext): ResolvedResource {
+  const parsed = parseSpec(object.spec);
+  if ('errors' in parsed) return refused(object, describe(parsed.errors));
+  const { spec } = parsed;
+  const registries = registriesOf(spec);
+  if ('problem' in registries) return refused(object, registries.problem);
+  const scheduleProblem = spec.refresh.schedule
+    ? whyScheduleIsWrong(spec.refresh.schedule, spec.refresh.timeZone)
+    : null;
+  if (scheduleProblem) return refused(object, { code: 'InvalidSpec', message: `spec.refresh: ${scheduleProblem}` });
+  const identity = identityOf(spec, context);
+  const common = { object, isSuspended: spec.suspend, specProblem: null, registries: registries.hosts };
+  const view = viewOf(object, spec, registries.hosts);
+  if ('problem' in identity) {
+    return { ...common, view, identityProblem: identity.problem, keys: new Map(), wants: [] };
+  }
+  const wants = wantsOf({ object, spec, hosts: registries.hosts }, identity.identity, context);
+  const keys = new Map(wants.flatMap((want) => want.hosts.map((host) => [host, want.key] as const)));
+  return { ...common, view, identityProblem: null, keys, wants: spec.suspend ? [] : wants };
+}
+
+function viewOf(object: ResourceObject, spec: Spec, hosts: readonly RegistryHost[]): ResourceView {
+  return {
+    name: object.name,
+    held: spec.suspend ? 'Suspended' : null,
+    namespaces: spec.namespaces,
+    serviceAccounts: spec.serviceAccounts,
+    registries: hosts.map(registryView),
+  };
+}
+
+function registryView({ host, service }: { host: string; service: RegistryHost['service'] }): RegistryView {
+  return { host, allowsAnonymousPulls: service === 'ecr-public' };
+}
+
+// A refused resource is held: whatever is published for it stays. Its hosts are read as far as that is possible, since
+// those that cannot be read would hold every host there is.
+function refused(object: ResourceObject, problem: Problem): ResolvedResource {
+  const hosts = readableHosts(object.spec);
+  return {
+    object,
+    view: {
+      name: object.name,
+      held: problem.code,
+      namespaces: {},
+      serviceAccounts: null,
+      registries: hosts?.map((host) => ({ host, allowsAnonymousPulls: false })) ?? null,
+    },
+    isSuspended: false,
+    specProblem: problem,
+    identityProblem: null,
+    registries: [],
+    keys: new Map(),
+    wants: [],
+  };
+}
+
+function readableHosts(spec: unknown): string[] | null {
+  const registries = (spec as { registries?: unknown } | null)?.registries;
+  if (!Array.isArray(registries)) return null;
+  const hosts = registries.map((registry: unknown) => (registry as { host?: unknown } | null)?.host);
+  return hosts.every((host) => typeof host === 'string') ? hosts : null;
+}
+
+function describe(errors: readonly { field: string; message: string }[]): Problem {
+  const [first] = errors;
+  const more = errors.length > 1 ? ` (and ${errors.length - 1} more)` : '';
+  return { code: 'InvalidSpec', message: `${first?.field ?? 'spec'}: ${first?.message ?? 'is invalid'}${more}` };
+}
+
+function registriesOf(spec: Spec): { hosts: RegistryHost[] } | { problem: Problem } {
+  const hosts: RegistryHost[] = [];
+  for (const [index, { host, region }] of spec.registries.entries()) {
+    const parsed = parseRegistryHost(host, region);
+    if ('whyNot' in parsed) {
+      return { problem: { code: 'InvalidSpec', message: `spec.registries[${index}].host: ${parsed.whyNot}` } };
+    }
+    hosts.push(parsed);
+  }
+  return { hosts };
+}
+
+function identityOf(spec: Spec, context: ResolveContext): { identity: Identity } | { problem: Problem } {
+  const reference = spec.credentials.accessKeySecretRef;
+  const source = reference ? accessKeys(reference.name, context) : { source: { kind: 'operator' as const } };
+  if ('problem' in source) return source;
+  return { identity: { source: source.source, chain: spec.credentials.assumeRoleChain } };
+}
+
+function accessKeys(name: string, context: ResolveContext): { source: CredentialSource } | { problem: Problem } {
+  if (!context.credentialSecretNames.includes(name)) {
+    const message = `spec.credentials.accessKeySecretRef.name: the operator may not read the Secret ${name}: add it to the chart value credentialSecretNames (now: ${context.credentialSecretNames.join(', ') || 'none'})`;
+    return { problem: { code: 'CredentialsNotAllowed', message } };
+  }
+  const secret = context.credentialSecret(name);
+  if (!secret) {
+    const message = `the Secret ${context.namespace}/${name} does not exist: create it with the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY`;
+    return { problem: { code: 'CredentialsNotFound', message } };
+  }
+  try {
+    return { source: parseAccessKeys(`${context.namespace}/${name}`, secret.data) };
+  } catch (error) {
+    const outcome = outcomeOf(error);
+    if (outcome.kind !== 'Configuration') throw error;
+    return { problem: outcome };
+  }
+}
+
+// One want for each token: hosts of one region share it.
+function wantsOf(
+  { object, spec, hosts }: { object: ResourceObject; spec: Spec; hosts: readonly RegistryHost[] },
+  identity: Identity,
+  { env }: ResolveContext,
+): TokenWant[] {
+  const wants = new Map<string, TokenWant>();
+  for (const { host, service, region } of hosts) {
+    const request = { identity, service, region };
+    const key = tokenKey(request, env);
+    wants.set(key, {
+      key,
+      request,
+      hosts: [...(wants.get(key)?.hosts ?? []), host],
+      ...(spec.refresh.schedule && { schedule: spec.refresh.schedule }),
+      ...(spec.refresh.timeZone && { timeZone: spec.refresh.timeZone }),
+      outliveSession: spec.refresh.outliveSession,
+      verification: spec.verification.mode,
+      revision: object.refreshRequestedAt ?? '',
+    });
+  }
+  return [...wants.values()];
+}
