@@ -1,6 +1,6 @@
 import { z } from 'zod';
 
-import { hostRules, parseRegistryHost, regionRules, regionSyntax } from './registryHost.ts';
+import { contradicts, hostRules, needsRegion, regionRules, regionSyntax } from './registryHost.ts';
 import { withRules } from './rule.ts';
 
 const host = withRules(z.string().min(1).max(259), hostRules).describe(
@@ -15,13 +15,13 @@ const region = withRules(z.string().max(32), [regionSyntax]).describe(
 const registry = withRules(z.object({ host, region: region.exactOptional() }), [
   {
     cel: regionRules.requiredCel,
-    holds: (self) => self.region !== undefined || 'region' in parseRegistryHost(self.host),
+    holds: ({ host, region }) => region !== undefined || !needsRegion(host),
     message: regionRules.required,
     field: 'region',
   },
   {
     cel: regionRules.contradictsCel,
-    holds: ({ host, region }) => !isOtherRegion(parseRegistryHost(host), region),
+    holds: ({ host, region }) => region === undefined || !contradicts(host, region),
     message: regionRules.contradicts,
     field: 'region',
   },
@@ -45,7 +45,3 @@ export const registries = z
     'x-kubernetes-list-map-keys': ['host'],
   })
   .describe('Registries that get an entry in the pull secret: 1 to 100, each host once.');
-
-function isOtherRegion(known: ReturnType<typeof parseRegistryHost>, region: string | undefined): boolean {
-  return region !== undefined && 'region' in known && known.region !== region;
-}

@@ -14,7 +14,7 @@ export interface RegistryHost {
  * contradicts the host is refused, as are forms that no image name has: scheme, path, capitals, blanks, `:443`.
  */
 export function parseRegistryHost(host: string, region?: string): RegistryHost | { whyNot: string } {
-  const broken = hostRules.find((rule) => !rule.holds(host)) ?? regionRule(region);
+  const broken = brokenRule(host, region);
   if (broken) return { whyNot: broken.message };
   const known = readEcrHost(host);
   if (!known) {
@@ -36,6 +36,7 @@ const PUBLIC_REGION = 'us-east-1'; // GetAuthorizationToken of ECR Public is ask
 
 const LABEL = '[a-z0-9]([a-z0-9-]*[a-z0-9])?';
 const PORT = '([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])';
+const HOST = `^${LABEL}(\\.${LABEL})*(:${PORT})?$`;
 
 /** What `host` must be by itself. Each mistake is told alone: the general rule speaks only of what no other names. */
 export const hostRules: readonly Rule<string>[] = [
@@ -48,7 +49,7 @@ export const hostRules: readonly Rule<string>[] = [
   { ...notMatching('[ \\t\\r\\n]'), message: 'leave out the blanks' },
   { ...notMatching(':443$'), message: 'leave out :443: image names do not carry it, and hosts are compared as text' },
   {
-    ...matching(`[A-Z/ \\t\\r\\n]|^${LABEL}(\\.${LABEL})*(:${PORT})?$`),
+    ...matching(`[A-Z/ \\t\\r\\n]|${HOST}`),
     message: 'host must be a DNS name or an IPv4 address, with :PORT if it has one; no patterns',
   },
   {
@@ -67,6 +68,7 @@ const ACCOUNT = /^[0-9]{12}\./;
 const AWS_SUFFIX = new RegExp(`\\.${PRIVATE_SUFFIX}$`);
 const PRIVATE = new RegExp(PRIVATE_HOST);
 const PUBLIC = new RegExp(PUBLIC_HOST);
+const NAME = new RegExp(HOST);
 
 // A suffix that we do not know may be a new partition's: it passes, and needs a region.
 function isNoBrokenEcrHost(self: string): boolean {
@@ -79,18 +81,31 @@ export const regionSyntax: Rule<string> = {
   message: 'not a region of AWS: those look like eu-west-1',
 };
 
-/** What `region` must be beside a host: messages, and the CEL text of an object with `host` and perhaps `region`. */
+/** What `region` must be beside a host: messages, and the CEL text for an object with `host` and perhaps `region`. */
 export const regionRules = {
   required: 'give the region: the host is not a name of ECR that tells it',
-  requiredCel: `has(self.region) || self.host.matches(r'${PRIVATE_HOST}') || self.host.matches(r'${PUBLIC_HOST}')`,
+  // A host that is no host name has a message of its own.
+  requiredCel: `has(self.region) || self.host.matches(r'${PRIVATE_HOST}') || self.host.matches(r'${PUBLIC_HOST}') || !self.host.matches(r'${HOST}')`,
   contradicts: 'the region contradicts the host: leave it out, the host tells it',
   contradictsCel:
     `!has(self.region) || (self.host.matches(r'${PUBLIC_HOST}') ? self.region == '${PUBLIC_REGION}' : ` +
     `!self.host.matches(r'${PRIVATE_HOST}') || self.host.contains('.' + self.region + '.'))`,
 } as const;
 
-function regionRule(region: string | undefined): Rule<string> | null {
-  return region === undefined || regionSyntax.holds(region) ? null : regionSyntax;
+/** Whether the name itself tells no region, though it is a host name. */
+export function needsRegion(host: string): boolean {
+  return NAME.test(host) && !readEcrHost(host);
+}
+
+/** Whether an ECR host tells another region. */
+export function contradicts(host: string, region: string): boolean {
+  const known = readEcrHost(host);
+  return known !== null && known.region !== region;
+}
+
+function brokenRule(host: string, region: string | undefined): Rule<string> | undefined {
+  const broken = hostRules.find((rule) => !rule.holds(host));
+  return broken ?? (region === undefined || regionSyntax.holds(region) ? undefined : regionSyntax);
 }
 
 function readEcrHost(host: string): RegistryHost | null {
