@@ -66,7 +66,8 @@ export class Controller {
   readonly #status: StatusWriter;
   readonly #states = new Map<string, NamespaceState>();
   readonly #conflicts = new Map<string, number>();
-  readonly #formerTokens = new Map<string, FormerToken>(); // by the broker's key
+  readonly #publishedTokens = new Map<string, FormerToken>(); // by the broker's key
+  readonly #replacedTokens = new Map<string, FormerToken>(); // by the broker's key, while namespaces still hold them
   readonly #hashes = new Map<string, string>();
   readonly #stopping = new AbortController();
   readonly #timers = new Map<string, () => void>();
@@ -274,20 +275,19 @@ export class Controller {
 
   // Remembers what the namespaces hold until they are refreshed; whether there was anything.
   #noteFormerToken(key: string, users: readonly ResolvedResource[], hosts: readonly string[]): boolean {
-    const before = this.#formerTokens.get(key);
+    const before = this.#publishedTokens.get(key);
     const host = hosts[0];
     const token = host === undefined || users.length === 0 ? null : this.#options.broker.hostStatus(key, host).token;
     if (token?.state === 'usable') {
-      this.#formerTokens.set(key, { issuedAt: token.issuedAt.getTime(), endsAt: token.expiresAt.getTime() });
+      this.#publishedTokens.set(key, { issuedAt: token.issuedAt.getTime(), endsAt: token.expiresAt.getTime() });
     }
     if (before) this.#replacedTokens.set(key, before);
     return before !== undefined;
   }
 
-  readonly #replacedTokens = new Map<string, FormerToken>();
-
   #refreshPace(): number {
     const waiting = this.#queue.depth('refresh');
+    if (waiting === 0) this.#replacedTokens.clear();
     return refreshPace(this.#options.refreshRate, {
       waiting,
       former: this.#replacedTokens.values(),
