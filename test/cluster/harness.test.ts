@@ -1,0 +1,101 @@
+import { existsSync, readFileSync } from 'node:fs';
+import { join } from 'node:path';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { fileURLToPath } from 'node:url';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { startCluster, type Cluster } from './cluster.ts';
+import { eventually } from './eventually.ts';
+import { startTimeOf, type LedgerEntry } from './processLedger.ts';
+
+describe('a control plane', () => {
+  let cluster: Cluster;
+  beforeAll(async () => {
+    cluster = await startCluster();
+  });
+  afterAll(() => cluster?.stop());
+
+  test('is the pinned Kubernetes', async () => {
+    const goMod = readFileSync(new URL('harness/kube/go.mod', import.meta.url), 'utf8');
+    const version = await cluster.admin.get<{ gitVersion: string }>('/version');
+    expect(goMod).toContain(`k8s.io/kubernetes ${version?.gitVersion}\n`);
+  });
+
+  test('gives a new namespace its default ServiceAccount', async () => {
+    await cluster.admin.create({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: 'team-a' } });
+    await cluster.admin.waitFor('/api/v1/namespaces/team-a/serviceaccounts/default');
+    expect(await cluster.kubectl('get', 'namespace', 'team-a', '-o', 'name')).toBe('namespace/team-a\n');
+  });
+
+  test('writes an audit log that tells users and verbs apart', async () => {
+    const mark = cluster.auditMark();
+    const object = { apiVersion: 'v1', kind: 'ConfigMap', metadata: { name: 'seen', namespace: 'default' } };
+    await cluster.admin.apply({ ...object, data: { a: '1' } });
+    const filter = { user: 'admin', verb: 'patch', resource: 'configmaps', namespace: 'default', name: 'seen' };
+    const [event] = await eventually('the event is written', () => {
+      const events = cluster.auditEvents({ ...filter, since: mark });
+      return events.length > 0 && events;
+    });
+    expect(event?.responseStatus?.code).toBe(201);
+    expect(cluster.auditEvents({ ...filter, verb: 'create' })).toEqual([]);
+    const controller = { user: 'system:kube-controller-manager', verb: 'create', resource: 'serviceaccounts' } as const;
+    await eventually('the controller is seen', () => cluster.auditEvents(controller).length > 0);
+  });
+
+  test("gives a kubeconfig with a ServiceAccount's own rights", async () => {
+    const account = { namespace: 'default', name: 'reader' };
+    await cluster.admin.create({ apiVersion: 'v1', kind: 'ServiceAccount', metadata: account });
+    await cluster.kubectl('create', 'role', 'reader', '--verb=list', '--resource=configmaps');
+    await cluster.kubectl('create', 'rolebinding', 'reader', '--role=reader', '--serviceaccount=default:reader');
+    const kubeconfig = await cluster.kubeconfigFor(account);
+    expect(await cluster.run('kubectl', ['auth', 'whoami'], { kubeconfig })).toContain(
+      'system:serviceaccount:default:reader',
+    );
+    const client = await cluster.clientFor(account);
+    await eventually(
+      'the role is in force',
+      async () => (await client.list('/api/v1/namespaces/default/configmaps')).length,
+    );
+    const secrets = await client.request('GET', '/api/v1/namespaces/default/secrets');
+    expect(secrets.status).toBe(403);
+  });
+
+  test('keeps its objects over a restart of the API server', async () => {
+    await cluster.stopApiServer('SIGKILL');
+    await expect(cluster.admin.get('/version')).rejects.toThrow('ECONNREFUSED');
+    await cluster.startApiServer();
+    expect(await cluster.admin.get('/api/v1/namespaces/team-a')).not.toBeNull();
+    await cluster.restartApiServer();
+    expect(await cluster.admin.get('/api/v1/namespaces/team-a')).not.toBeNull();
+  });
+
+  test('stands beside another one', async () => {
+    const other = await startCluster({ apiServerFlags: ['--enable-admission-plugins=AlwaysPullImages'] });
+    try {
+      expect(await other.admin.get('/api/v1/namespaces/team-a')).toBeNull();
+    } finally {
+      await other.stop();
+    }
+    expect(existsSync(other.dir)).toBe(false);
+  });
+});
+
+test('a test run that is killed leaves no process and no folder', async () => {
+  const script = fileURLToPath(new URL('cluster.ts', import.meta.url));
+  const code = `
+    const { startCluster } = await import(${JSON.stringify(script)});
+    console.log((await startCluster()).dir);
+    setInterval(() => {}, 1000);`;
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', '--input-type=module', '-e', code], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const [line] = (await once(child.stdout, 'data')) as [Buffer];
+  const dir = line.toString().trim();
+  const ledger = readFileSync(join(dir, 'ledger.jsonl'), 'utf8').trim().split('\n');
+  const processes = ledger.map((line) => JSON.parse(line) as LedgerEntry).filter((entry) => 'process' in entry);
+  expect(processes.map((entry) => entry.process)).toEqual(['etcd', 'kube-apiserver', 'kube-controller-manager']);
+  expect(processes.every((entry) => startTimeOf(entry.pid) === entry.startTime)).toBe(true);
+  child.kill('SIGKILL');
+  await eventually('the folder is gone', () => !existsSync(dir));
+  expect(processes.map((entry) => startTimeOf(entry.pid))).toEqual([null, null, null]);
+});

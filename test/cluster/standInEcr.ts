@@ -1,0 +1,94 @@
+import { randomBytes } from 'node:crypto';
+import { createServer, type Server, type ServerResponse } from 'node:http';
+import type { AddressInfo } from 'node:net';
+
+export type TokenState = 'live' | 'expired' | 'unknown';
+
+export interface IssuedToken {
+  auth: string; // base64 of `AWS:password`, as it goes into a Docker config
+  issuedAt: number; // ms
+  expiresAt: number; // ms
+}
+
+export interface EcrCall {
+  time: number; // ms
+  status: number;
+  accessKeyId: string;
+}
+
+/** Answers GetAuthorizationToken over HTTP with a new token at each call, and knows which of its tokens are alive. */
+export class StandInEcr {
+  readonly url: string;
+  readonly calls: EcrCall[] = [];
+  readonly account = '123456789012';
+  /** Of tokens that are asked for from now on; ms. */
+  lifeMs: number;
+  /** While set, each call is answered with this error. */
+  fault: { status: number; type: string; message?: string } | null = null;
+  readonly #tokens = new Map<string, IssuedToken>();
+  readonly #server: Server;
+
+  private constructor(server: Server, lifeMs: number) {
+    this.#server = server;
+    this.lifeMs = lifeMs;
+    this.url = `http://127.0.0.1:${(server.address() as AddressInfo).port}`;
+  }
+
+  static async start(o: { lifeMs?: number } = {}): Promise<StandInEcr> {
+    const server = createServer();
+    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
+    const ecr = new StandInEcr(server, o.lifeMs ?? 12 * 3_600_000);
+    server.on('request', (request, response) => {
+      request.resume();
+      request.once('end', () => ecr.#answer(request.headers, response));
+    });
+    return ecr;
+  }
+
+  /** What points the AWS SDK here, with keys that the stand-in does not look at. */
+  get env(): Record<string, string> {
+    return { AWS_ENDPOINT_URL: this.url, AWS_ACCESS_KEY_ID: 'AKIATEST', AWS_SECRET_ACCESS_KEY: 'stand-in-secret-key' };
+  }
+
+  /** A token without a call. */
+  issue(lifeMs: number = this.lifeMs): IssuedToken {
+    const issuedAt = Date.now();
+    const auth = Buffer.from(`AWS:${randomBytes(48).toString('base64url')}`).toString('base64');
+    const token = { auth, issuedAt, expiresAt: issuedAt + lifeMs };
+    this.#tokens.set(auth, token);
+    return token;
+  }
+
+  /** Ends the life of every token that was given out until now. */
+  expireAll(): void {
+    for (const token of this.#tokens.values()) token.expiresAt = Math.min(token.expiresAt, Date.now());
+  }
+
+  stateOf(auth: string): TokenState {
+    const token = this.#tokens.get(auth);
+    if (token === undefined) return 'unknown';
+    return Date.now() < token.expiresAt ? 'live' : 'expired';
+  }
+
+  async close(): Promise<void> {
+    this.#server.closeAllConnections();
+    await new Promise((resolve) => this.#server.close(resolve));
+  }
+
+  #answer(headers: NodeJS.Dict<string | string[]>, response: ServerResponse): void {
+    const isToken = headers['x-amz-target'] === 'AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken';
+    const fault = isToken ? this.fault : { status: 400, type: 'UnknownOperationException' };
+    const status = fault?.status ?? 200;
+    const accessKeyId = /Credential=([^/]+)/.exec(String(headers['authorization']))?.[1] ?? '';
+    if (isToken) this.calls.push({ time: Date.now(), status, accessKeyId });
+    response.writeHead(status, { 'content-type': 'application/x-amz-json-1.1' });
+    if (fault) response.end(JSON.stringify({ __type: fault.type, message: fault.message ?? fault.type }));
+    else response.end(JSON.stringify({ authorizationData: [this.#authorizationData()] }));
+  }
+
+  #authorizationData(): object {
+    const { auth, expiresAt } = this.issue();
+    const proxyEndpoint = `https://${this.account}.dkr.ecr.us-east-1.amazonaws.com`;
+    return { authorizationToken: auth, expiresAt: expiresAt / 1000, proxyEndpoint };
+  }
+}
