@@ -1,6 +1,6 @@
 import { z } from 'zod';
 
-import { contradicts, hostRules, needsRegion, regionRules, regionSyntax } from './registryHost.ts';
+import { hostRules, regionRules, regionSyntax } from './registryHost.ts';
 import { withRules } from './rule.ts';
 
 const host = withRules(z.string().min(1).max(259), hostRules).describe(
@@ -12,20 +12,7 @@ const region = withRules(z.string().max(32), [regionSyntax]).describe(
   'AWS region whose token opens this host. Required where the host is no name of ECR; else left out.',
 );
 
-const registry = withRules(z.object({ host, region: region.exactOptional() }), [
-  {
-    cel: regionRules.requiredCel,
-    holds: ({ host, region }) => region !== undefined || !needsRegion(host),
-    message: regionRules.required,
-    field: 'region',
-  },
-  {
-    cel: regionRules.contradictsCel,
-    holds: ({ host, region }) => region === undefined || !contradicts(host, region),
-    message: regionRules.contradicts,
-    field: 'region',
-  },
-]);
+const registry = withRules(z.object({ host, region: region.exactOptional() }), regionRules);
 
 /** `spec.registries`: the hosts that get an entry in the pull secret, in no particular order. */
 export const registries = z

@@ -14,15 +14,16 @@ export interface RegistryHost {
  * contradicts the host is refused, as are forms that no image name has: scheme, path, capitals, blanks, `:443`.
  */
 export function parseRegistryHost(host: string, region?: string): RegistryHost | { whyNot: string } {
-  const broken = brokenRule(host, region);
-  if (broken) return { whyNot: broken.message };
-  const known = readEcrHost(host);
-  if (!known) {
-    return region === undefined
-      ? { whyNot: regionRules.required }
-      : { host, service: 'ecr', region, account: null, partition: partitionOf(region) };
-  }
-  return region !== undefined && region !== known.region ? { whyNot: regionRules.contradicts } : known;
+  const broken =
+    firstBroken(hostRules, host) ??
+    (region === undefined ? null : firstBroken([regionSyntax], region)) ??
+    firstBroken(regionRules, { host, ...(region !== undefined && { region }) });
+  if (broken !== null) return { whyNot: broken };
+  return readEcrHost(host) ?? readOtherHost(host, region);
+}
+
+function firstBroken<T>(rules: readonly Rule<T>[], self: T): string | null {
+  return rules.find(({ holds }) => !holds(self))?.message ?? null;
 }
 
 const REGION = '[a-z]{2,5}(-[a-z]+){1,3}-[0-9]{1,2}';
@@ -36,7 +37,15 @@ const PUBLIC_REGION = 'us-east-1'; // GetAuthorizationToken of ECR Public is ask
 
 const LABEL = '[a-z0-9]([a-z0-9-]*[a-z0-9])?';
 const PORT = '([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])';
-const HOST = `^${LABEL}(\\.${LABEL})*(:${PORT})?$`;
+const HOST = `${LABEL}(\\.${LABEL})*(:${PORT})?`;
+// No dot and no port: in an image name that is a user of Docker Hub.
+const QUALIFIED_HOST = `^(localhost|${LABEL}(\\.${LABEL})+)(:${PORT})?$|^${LABEL}:${PORT}$`;
+
+// A name that wants to be one of ECR. With a suffix that we do not know it may be a new partition's: it passes, and
+// needs a region.
+const LIKE_ECR = '^[0-9]+\\.dkr[.-]ecr(-fips)?\\.[a-z0-9.-]+$';
+const ACCOUNT = '^[0-9]{12}\\.';
+const AWS_SUFFIX = `\\.${PRIVATE_SUFFIX}$`;
 
 /** What `host` must be by itself. Each mistake is told alone: the general rule speaks only of what no other names. */
 export const hostRules: readonly Rule<string>[] = [
@@ -49,30 +58,37 @@ export const hostRules: readonly Rule<string>[] = [
   { ...notMatching('[ \\t\\r\\n]'), message: 'leave out the blanks' },
   { ...notMatching(':443$'), message: 'leave out :443: image names do not carry it, and hosts are compared as text' },
   {
-    ...matching(`[A-Z/ \\t\\r\\n]|${HOST}`),
+    ...matching(`[A-Z/ \\t\\r\\n]|^${HOST}$`),
     message: 'host must be a DNS name or an IPv4 address, with :PORT if it has one; no patterns',
   },
   {
-    ...matching('[.:]|^localhost$|[A-Z/ \\t\\r\\n]'),
-    message: 'a host without a dot needs a port: in an image name it would be a repository of Docker Hub',
+    ...matching(`[^a-z0-9-]|^localhost$`),
+    message: 'a host without a dot needs a port: in an image name it would be a user of Docker Hub',
   },
   {
-    cel: `!self.matches(r'^[0-9]+\\.dkr[.-]ecr(-fips)?\\.') || self.matches(r'^[0-9]{12}\\.') && (!self.matches(r'\\.${PRIVATE_SUFFIX}$') || self.matches(r'${PRIVATE_HOST}'))`,
-    holds: isNoBrokenEcrHost,
+    cel: `!(${brokenEcrName('self')})`,
+    holds: (self) => !isBrokenEcrName(self),
     message: 'not a name of ECR: ACCOUNT.dkr.ecr.REGION.amazonaws.com has an account of 12 digits and a valid region',
   },
 ];
 
-const LIKE_ECR = /^[0-9]+\.dkr[.-]ecr(-fips)?\./;
-const ACCOUNT = /^[0-9]{12}\./;
-const AWS_SUFFIX = new RegExp(`\\.${PRIVATE_SUFFIX}$`);
-const PRIVATE = new RegExp(PRIVATE_HOST);
-const PUBLIC = new RegExp(PUBLIC_HOST);
-const NAME = new RegExp(HOST);
+function brokenEcrName(text: string): string {
+  const matches = (pattern: string): string => `${text}.matches(r'${pattern}')`;
+  return `${matches(LIKE_ECR)} && (!${matches(ACCOUNT)} || ${matches(AWS_SUFFIX)} && !${matches(PRIVATE_HOST)})`;
+}
 
-// A suffix that we do not know may be a new partition's: it passes, and needs a region.
-function isNoBrokenEcrHost(self: string): boolean {
-  return !LIKE_ECR.test(self) || (ACCOUNT.test(self) && (!AWS_SUFFIX.test(self) || PRIVATE.test(self)));
+const expressions = {
+  likeEcr: new RegExp(LIKE_ECR),
+  account: new RegExp(ACCOUNT),
+  awsSuffix: new RegExp(AWS_SUFFIX),
+  privateHost: new RegExp(PRIVATE_HOST),
+  publicHost: new RegExp(PUBLIC_HOST),
+  qualifiedHost: new RegExp(QUALIFIED_HOST),
+};
+
+function isBrokenEcrName(text: string): boolean {
+  const { likeEcr, account, awsSuffix, privateHost } = expressions;
+  return likeEcr.test(text) && (!account.test(text) || (awsSuffix.test(text) && !privateHost.test(text)));
 }
 
 /** A region's syntax. The SDK resolves any text, so that a mistyped region would look like a network fault. */
@@ -81,40 +97,45 @@ export const regionSyntax: Rule<string> = {
   message: 'not a region of AWS: those look like eu-west-1',
 };
 
-/** What `region` must be beside a host: messages, and the CEL text for an object with `host` and perhaps `region`. */
-export const regionRules = {
-  required: 'give the region: the host is not a name of ECR that tells it',
-  // A host that is no host name has a message of its own.
-  requiredCel: `has(self.region) || self.host.matches(r'${PRIVATE_HOST}') || self.host.matches(r'${PUBLIC_HOST}') || !self.host.matches(r'${HOST}')`,
-  contradicts: 'the region contradicts the host: leave it out, the host tells it',
-  contradictsCel:
-    `!has(self.region) || (self.host.matches(r'${PUBLIC_HOST}') ? self.region == '${PUBLIC_REGION}' : ` +
-    `!self.host.matches(r'${PRIVATE_HOST}') || self.host.contains('.' + self.region + '.'))`,
-} as const;
+type HostAndRegion = { readonly host: string; readonly region?: string };
 
-/** Whether the name itself tells no region, though it is a host name. */
-export function needsRegion(host: string): boolean {
-  return NAME.test(host) && !readEcrHost(host);
-}
+/** What `region` must be beside a host. A host that is wrong by itself is told by its own rules alone. */
+export const regionRules: readonly Rule<HostAndRegion>[] = [
+  {
+    cel:
+      `has(self.region) || self.host.matches(r'${PRIVATE_HOST}') || self.host.matches(r'${PUBLIC_HOST}') || ` +
+      `!self.host.matches(r'${QUALIFIED_HOST}') || self.host.endsWith(':443') || ${brokenEcrName('self.host')}`,
+    holds: ({ host, region }) => region !== undefined || !needsRegion(host),
+    message: 'give the region: the host is not a name of ECR that tells it',
+    field: 'region',
+  },
+  {
+    cel:
+      `!has(self.region) || (self.host.matches(r'${PUBLIC_HOST}') ? self.region == '${PUBLIC_REGION}' : ` +
+      `!self.host.matches(r'${PRIVATE_HOST}') || self.host.contains('.' + self.region + '.'))`,
+    holds: ({ host, region }) => region === undefined || (readEcrHost(host)?.region ?? region) === region,
+    message: 'the region contradicts the host: leave it out, the host tells it',
+    field: 'region',
+  },
+];
 
-/** Whether an ECR host tells another region. */
-export function contradicts(host: string, region: string): boolean {
-  const known = readEcrHost(host);
-  return known !== null && known.region !== region;
-}
-
-function brokenRule(host: string, region: string | undefined): Rule<string> | undefined {
-  const broken = hostRules.find((rule) => !rule.holds(host));
-  return broken ?? (region === undefined || regionSyntax.holds(region) ? undefined : regionSyntax);
+function needsRegion(host: string): boolean {
+  const isWellFormed = expressions.qualifiedHost.test(host) && !host.endsWith(':443') && !isBrokenEcrName(host);
+  return isWellFormed && readEcrHost(host) === null;
 }
 
 function readEcrHost(host: string): RegistryHost | null {
-  if (PUBLIC.test(host)) {
+  if (expressions.publicHost.test(host)) {
     return { host, service: 'ecr-public', region: PUBLIC_REGION, account: null, partition: 'aws' };
   }
-  const [, account, , region] = PRIVATE.exec(host) ?? [];
+  const [, account, , region] = expressions.privateHost.exec(host) ?? [];
   if (account === undefined || region === undefined) return null;
   return { host, service: 'ecr', region, account, partition: partitionOf(region) };
+}
+
+function readOtherHost(host: string, region: string | undefined): RegistryHost | { whyNot: string } {
+  if (region === undefined) return { whyNot: 'give the region' }; // the rules have said so before
+  return { host, service: 'ecr', region, account: null, partition: partitionOf(region) };
 }
 
 const PARTITION_PREFIXES: readonly (readonly [prefix: RegExp, partition: string])[] = [

@@ -7,9 +7,16 @@ export interface FieldError {
 
 type Issue = z.core.$ZodIssue;
 
-/** What zod found, in the API server's words: a user meets one text, whoever refuses. */
+/**
+ * What zod found, in the API server's words: a user meets one text, whoever refuses. Rules are told only where the
+ * shape is right, as the API server does.
+ */
 export function describeIssues(root: string, issues: readonly Issue[]): FieldError[] {
-  return issues.map((issue) => ({ field: fieldOf(root, issue.path), message: messageOf(issue) }));
+  const ofShape = issues.filter((issue) => issue.code !== 'custom');
+  return (ofShape.length > 0 ? ofShape : issues).map((issue) => ({
+    field: fieldOf(root, issue.path),
+    message: messageOf(issue),
+  }));
 }
 
 function fieldOf(root: string, path: readonly PropertyKey[]): string {
@@ -19,10 +26,18 @@ function fieldOf(root: string, path: readonly PropertyKey[]): string {
   );
 }
 
+const TYPE_NAMES = new Map<string, string>([
+  ['number', 'integer'], // there are no others
+  ['int', 'integer'],
+  ['record', 'object'],
+]);
+
 function messageOf(issue: Issue): string {
   switch (issue.code) {
     case 'invalid_type':
-      return issue.input === undefined ? 'Required value' : `must be of type ${issue.expected}`;
+      return issue.input === undefined
+        ? 'Required value'
+        : `must be of type ${TYPE_NAMES.get(issue.expected) ?? issue.expected}`;
     case 'invalid_value':
       return `Unsupported value: supported values: ${issue.values.map((value) => JSON.stringify(value)).join(', ')}`;
     case 'too_big':
