@@ -1,0 +1,281 @@
+import { ConfigurationError, OperatorError, ThrottledError, TransientError } from '../errors.ts';
+import { describeSource, type CredentialSource } from './identity.ts';
+
+/** What was tried, for the message. */
+export interface AwsCall {
+  readonly action: string; // as in a policy, e.g. `ecr:GetAuthorizationToken`
+  readonly region: string;
+  readonly host: string | null; // who was asked
+  readonly source: CredentialSource;
+  readonly roleArn: string | null; // the role that asked, or that is to be assumed
+  readonly secrets: readonly string[]; // never in a message, even where AWS' text holds one
+}
+
+/**
+ * Says what an error of the SDK means and what to do. The words are ours; of AWS' own text only a refusal's is kept,
+ * as its end tells which policy refuses, and a validation's, with every known secret taken out.
+ */
+export function explainAwsError(error: unknown, call: AwsCall): OperatorError {
+  if (error instanceof OperatorError) return error;
+  const seen = read(error);
+  for (const explain of [byName, byNetwork, byStatus]) {
+    const explained = explain(seen, call);
+    if (explained) return explained;
+  }
+  const message = `${call.action} in ${call.region} failed with ${seen.name}: the answer of ${hostOf(call)} is not AWS's`;
+  return new TransientError('NotAnAwsAnswer', message, { cause: error });
+}
+
+/** Whether the signature was too old when it arrived: the process had been stopped. Another try is signed anew. */
+export function isStaleSignature(error: unknown): boolean {
+  const { name, message } = read(error);
+  if (['RequestExpired', 'RequestTimeTooSkewed', 'RequestInTheFuture'].includes(name)) return true;
+  return (
+    ['InvalidSignatureException', 'SignatureDoesNotMatch', 'AuthFailure'].includes(name) &&
+    /expired|not yet current/i.test(message)
+  );
+}
+
+/** Whether the session that asked has ended: another one may do. */
+export function isExpiredSession(error: unknown): boolean {
+  return ['ExpiredToken', 'ExpiredTokenException'].includes(read(error).name);
+}
+
+interface Seen {
+  readonly error: unknown;
+  readonly name: string;
+  readonly message: string;
+  readonly code: string; // of Node
+  readonly status: number | null; // of HTTP
+  readonly isService: boolean; // AWS said so itself
+  readonly retryAfter: string | undefined;
+}
+
+type SdkError = Partial<{
+  name: unknown;
+  message: unknown;
+  code: unknown;
+  cause: unknown;
+  $fault: unknown;
+  $metadata: { httpStatusCode?: number };
+  $response: { statusCode?: number; headers?: Readonly<Record<string, string>> };
+}>;
+
+function read(error: unknown): Seen {
+  const sdk = (error ?? {}) as SdkError;
+  const text = (value: unknown): string => (typeof value === 'string' ? value : '');
+  return {
+    error,
+    // A name is an answer's text too: what does not look like one is not repeated.
+    name: /^[A-Za-z]{1,64}$/.test(text(sdk.name)) ? text(sdk.name) : 'an unknown error',
+    message: text(sdk.message),
+    code: text(sdk.code) || text((sdk.cause as SdkError | undefined)?.code),
+    status: sdk.$metadata?.httpStatusCode ?? sdk.$response?.statusCode ?? null,
+    isService: sdk.$fault !== undefined,
+    retryAfter: sdk.$response?.headers?.['retry-after'],
+  };
+}
+
+const CODES: readonly (readonly [code: string, names: readonly string[]])[] = [
+  ['AccessDenied', ['AccessDeniedException', 'AccessDenied', 'UnauthorizedOperation', 'UnauthorizedException']],
+  ['ExpiredCredentials', ['ExpiredTokenException', 'ExpiredToken', 'TokenRefreshRequired']],
+  [
+    'InvalidCredentials',
+    [
+      'UnrecognizedClientException',
+      'InvalidClientTokenId',
+      'InvalidAccessKeyId',
+      'InvalidSignatureException',
+      'SignatureDoesNotMatch',
+      'IncompleteSignature',
+      'IncompleteSignatureException',
+      'MissingAuthenticationToken',
+      'MissingAuthenticationTokenException',
+      'AuthFailure',
+      'NotAuthorized',
+      'RequestExpired',
+      'RequestTimeTooSkewed',
+      'RequestInTheFuture',
+    ],
+  ],
+  [
+    'InvalidIdentityToken',
+    ['InvalidIdentityToken', 'InvalidIdentityTokenException', 'IDPRejectedClaim', 'IDPRejectedClaimException'],
+  ],
+  ['RegionDisabled', ['OptInRequired', 'RegionDisabledException', 'RegionDisabled']],
+  [
+    'InvalidRequest',
+    [
+      'ValidationError',
+      'ValidationException',
+      'InvalidParameterException',
+      'InvalidParameterValue',
+      'MalformedPolicyDocumentException',
+      'PackedPolicyTooLargeException',
+    ],
+  ],
+  ['IdentityProviderUnreachable', ['IDPCommunicationError', 'IDPCommunicationErrorException']],
+  ['NoCredentials', ['CredentialsProviderError', 'ProviderError', 'TokenProviderError']],
+  ['InvalidEndpoint', ['EndpointError']],
+  [
+    'Throttled',
+    [
+      'ThrottleException', // the name in ECR's user guide; the SDK does not know it
+      'ThrottlingException',
+      'Throttling',
+      'ThrottledException',
+      'TooManyRequestsException',
+      'RequestLimitExceeded',
+      'RequestThrottled',
+      'RequestThrottledException',
+      'LimitExceededException',
+      'SlowDown',
+      'PriorRequestNotComplete',
+      'BandwidthLimitExceeded',
+    ],
+  ],
+];
+
+const codeOfName = new Map(CODES.flatMap(([code, names]) => names.map((name) => [name, code] as const)));
+
+function byName(seen: Seen, call: AwsCall): OperatorError | null {
+  const code = codeOfName.get(seen.name);
+  if (code === undefined) return seen.status === 429 ? throttled(seen, call) : null;
+  if (code === 'Throttled') return throttled(seen, call);
+  const message = meanings[code]?.(call, textOf(seen, call)) ?? '';
+  const options = { cause: seen.error };
+  if (code === 'IdentityProviderUnreachable') return new TransientError(code, message, options);
+  return new ConfigurationError(code, message, options);
+}
+
+const meanings: Readonly<Record<string, (call: AwsCall, text: string) => string>> = {
+  AccessDenied: (call, text) => `AWS refuses ${call.action} in ${call.region} to ${who(call)}: ${text}. ${grant(call)}`,
+  ExpiredCredentials: (call) =>
+    call.source.kind === 'accessKey'
+      ? `the keys have expired: put new ones into the Secret ${call.source.secretName}`
+      : `the session of ${who(call)} has expired, and so had the next one: look at where it comes from`,
+  InvalidCredentials: (call) =>
+    `AWS does not accept ${who(call)} for ${call.action} in ${call.region}: a key is wrong, deleted or inactive, ` +
+    'the region is not enabled in the account, or the clock is wrong',
+  InvalidIdentityToken: (call) =>
+    `AWS does not accept the web identity token of ${who(call)}: look at the role's trust policy, the token's ` +
+    "audience and issuer, and the IAM identity provider's keys",
+  RegionDisabled: (call) => `the region ${call.region} is not enabled for ${who(call)}: enable it in the account`,
+  InvalidRequest: (call, text) => `AWS finds ${call.action} of ${who(call)} invalid: ${text}`,
+  IdentityProviderUnreachable: (call) =>
+    `AWS cannot reach the issuer of the web identity token of ${who(call)}: its discovery document must be public`,
+  NoCredentials: (call) =>
+    `no AWS credentials found for ${who(call)}: give it some (environment, web identity, container or instance ` +
+    'role), or name a Secret with keys in credentials.accessKeySecretRef',
+  InvalidEndpoint: (call) =>
+    `no endpoint for ${call.action} in ${call.region}: AWS_USE_FIPS_ENDPOINT and AWS_USE_DUALSTACK_ENDPOINT cannot ` +
+    'be combined with AWS_ENDPOINT_URL',
+};
+
+function who({ source, roleArn }: AwsCall): string {
+  return roleArn === null ? describeSource(source) : `the role ${roleArn} (from ${describeSource(source)})`;
+}
+
+function grant({ action }: AwsCall): string {
+  if (action === 'sts:AssumeRole') {
+    return "The role's trust policy must name the caller (and the externalId), the caller's policy allow sts:AssumeRole";
+  }
+  const more = action.startsWith('ecr-public:') ? ' and sts:GetServiceBearerToken' : '';
+  return `Allow ${action}${more} on the resource "*"`;
+}
+
+const DEFAULT_RETRY_AFTER_MS = 10_000;
+
+function throttled(seen: Seen, call: AwsCall): ThrottledError {
+  const seconds = Number(seen.retryAfter ?? Number.NaN);
+  return new ThrottledError(
+    'Throttled',
+    `AWS throttles ${call.action} in ${call.region}: too many calls of the account`,
+    {
+      retryAfterMs: seconds >= 0 ? seconds * 1000 : DEFAULT_RETRY_AFTER_MS,
+      cause: seen.error,
+    },
+  );
+}
+
+const CERTIFICATE =
+  /^(UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|CERT_|ERR_TLS_CERT|HOSTNAME_MISMATCH|INVALID_CA|INVALID_PURPOSE)/;
+
+const networkCodes: Readonly<Record<string, (host: string, call: AwsCall) => [code: string, message: string]>> = {
+  ENOTFOUND: (host, call) => [
+    'HostNotFound',
+    `the name ${host} does not exist: the region ${call.region} may be mistyped, or DNS does not know the endpoint`,
+  ],
+  EAI_AGAIN: (host) => ['DnsFailure', `DNS does not answer for ${host}`],
+  ERR_PROXY_TUNNEL: (host) => [
+    'ProxyRefused',
+    `the proxy opens no tunnel to ${host}: look at HTTPS_PROXY (with user and password, if it answers 407) and NO_PROXY`,
+  ],
+  ENOENT: (_host, call) => ['NoCredentials', `a file of ${describeSource(call.source)} cannot be read: does it exist?`],
+};
+
+function byNetwork(seen: Seen, call: AwsCall): OperatorError | null {
+  const options = { cause: seen.error };
+  const host = hostOf(call);
+  if (CERTIFICATE.test(seen.code)) {
+    const message = `the certificate of ${host} is not trusted (${seen.code}): where a proxy inspects TLS, mount its CA and name it in NODE_EXTRA_CA_CERTS`;
+    return new ConfigurationError('CertificateUntrusted', message, options);
+  }
+  const known = networkCodes[seen.code]?.(host, call);
+  if (known) return new TransientError(...known, options);
+  if (seen.name === 'TimeoutError' || seen.name === 'AbortError') {
+    const detail = /^E[A-Z]+$/.test(seen.code) ? ` (${seen.code})` : '';
+    return new TransientError(
+      'Unreachable',
+      `${host} does not answer in time or closes the connection${detail}`,
+      options,
+    );
+  }
+  if (seen.status !== null || !/^[A-Z][A-Z_]+$/.test(seen.code)) return null;
+  return new TransientError('Unreachable', `${host} cannot be reached (${seen.code})`, options);
+}
+
+function byStatus(seen: Seen, call: AwsCall): OperatorError | null {
+  const { status } = seen;
+  if (status === null) return null;
+  const options = { cause: seen.error };
+  const host = hostOf(call);
+  const isAnswer =
+    seen.isService && seen.name !== 'an unknown error' && seen.name !== 'UnknownError' && seen.name !== 'Error';
+  if (status >= 500 && isAnswer)
+    return new TransientError('ServerError', `AWS has a fault at ${host} (HTTP ${status})`, options);
+  if (isAnswer) {
+    const message = `AWS refuses ${call.action} in ${call.region} to ${who(call)}: ${seen.name} (HTTP ${status})`;
+    return new ConfigurationError('AwsRefused', message, options);
+  }
+  const page = `${host} answered HTTP ${status} with something that is not AWS's`;
+  if (status === 407)
+    return new TransientError('ProxyRefused', `${page}: the proxy wants a user and password in HTTPS_PROXY`, options);
+  return new TransientError(
+    'NotAnAwsAnswer',
+    `${page}: is there a proxy or a login page in between (HTTPS_PROXY, NO_PROXY)?`,
+    options,
+  );
+}
+
+function hostOf({ host, action }: AwsCall): string {
+  return host ?? `the endpoint of ${action.split(':')[0] ?? 'AWS'}`;
+}
+
+const LONGEST_TEXT = 400; // characters
+
+// AWS' own words without a secret: the known ones by value, others by their look.
+function textOf(seen: Seen, call: AwsCall): string {
+  let text = seen.message;
+  for (const secret of call.secrets.filter((secret) => secret !== '')) text = text.replaceAll(secret, '…');
+  text = text
+    .replace(/[\p{C}\s]+/gu, ' ')
+    .replace(/\b(AKIA|ASIA)[A-Z0-9]{8,}/g, '…')
+    .split(' ')
+    .filter((word) => /^\W?arn:/.test(word) || !/[A-Za-z0-9+/=_%-]{32,}/.test(word))
+    .join(' ')
+    .trim()
+    .replace(/\.$/, '');
+  if (text === '' || /<[a-z!/]/i.test(text)) return seen.name;
+  return text.length > LONGEST_TEXT ? `${text.slice(0, LONGEST_TEXT)}…` : text;
+}
