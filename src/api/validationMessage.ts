@@ -14,16 +14,17 @@ type Issue = z.core.$ZodIssue;
 export function describeIssues(root: string, issues: readonly Issue[]): FieldError[] {
   const ofShape = issues.filter((issue) => issue.code !== 'custom');
   return (ofShape.length > 0 ? ofShape : issues).map((issue) => ({
-    field: fieldOf(root, issue.path),
+    field: fieldOf(root, issue),
     message: messageOf(issue),
   }));
 }
 
-function fieldOf(root: string, path: readonly PropertyKey[]): string {
-  return path.reduce<string>(
-    (field, part) => (typeof part === 'number' ? `${field}[${part}]` : `${field}.${String(part)}`),
-    root,
-  );
+// The API server writes keys of maps with a dot where the shape is wrong, in brackets where a rule is broken.
+function fieldOf(root: string, { path, code }: Issue): string {
+  return path.reduce<string>((field, part) => {
+    const isKey = code === 'custom' && field.endsWith('.matchLabels');
+    return typeof part === 'number' || isKey ? `${field}[${String(part)}]` : `${field}.${String(part)}`;
+  }, root);
 }
 
 const TYPE_NAMES = new Map<string, string>([

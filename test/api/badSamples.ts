@@ -183,7 +183,7 @@ export const badSamples: readonly BadSample[] = [
   bad(
     'a label value that ends in a dash',
     { namespaces: { selector: { matchLabels: { team: 'a-' } } } },
-    'spec.namespaces.selector.matchLabels.team',
+    'spec.namespaces.selector.matchLabels[team]',
     'not a label value',
   ),
   bad(
