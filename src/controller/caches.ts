@@ -20,15 +20,18 @@ import {
   type ServiceAccountObject,
 } from './observedObjects.ts';
 
-export interface CachesOptions {
+export interface RemovalCachesOptions {
   readonly client: KubeClient;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Logger;
-  readonly namespace: string; // the operator's own
   readonly secretNames: readonly string[]; // the one of now first
-  readonly credentialSecretNames: readonly string[];
   readonly serviceAccounts: boolean;
+}
+
+export interface CachesOptions extends RemovalCachesOptions {
+  readonly namespace: string; // the operator's own
+  readonly credentialSecretNames: readonly string[];
 }
 
 /** A store, and the reflector that keeps it as the API server has it. */
@@ -37,79 +40,63 @@ export interface Cache<T> {
   readonly reflector: Reflector<T>;
 }
 
-/** Everything that the operator watches. Secrets only by name, and but for AWS keys only their metadata. */
-export interface Caches {
+/** What may hold something of ours. Secrets only by name and only their metadata. */
+export interface RemovalCaches {
   readonly namespaces: Cache<NamespaceObject>;
   readonly serviceAccounts: Cache<ServiceAccountObject> | null;
   readonly secrets: ReadonlyMap<string, Cache<SecretObject>>; // by name, the one of now first
+}
+
+/** Everything that the operator watches; only of AWS keys is the data read. */
+export interface Caches extends RemovalCaches {
   readonly resources: Cache<ResourceObject>;
   readonly crds: Cache<CrdObject>;
   readonly credentials: ReadonlyMap<string, Cache<CredentialSecret>>; // by name
 }
 
-export function createCaches(options: CachesOptions): Caches {
-  const { namespace, secretNames, credentialSecretNames } = options;
-  const inNamespace = { namespaceOf: (object: { namespace: string }) => object.namespace };
+export function removalCaches(options: RemovalCachesOptions): RemovalCaches {
+  const namespaceOf = (object: { namespace: string }): string => object.namespace;
+  const namespaces = { kind: 'Namespace', path: '/api/v1/namespaces', reduce: reduceNamespace, metadataOnly: true };
+  const accounts = {
+    kind: 'ServiceAccount',
+    path: '/api/v1/serviceaccounts',
+    reduce: reduceServiceAccount,
+    namespaceOf,
+  };
+  const secrets = { kind: 'Secret', path: '/api/v1/secrets', reduce: reduceSecret, metadataOnly: true, namespaceOf };
   return {
-    namespaces: cacheOf(options, {
-      kind: 'Namespace',
-      path: '/api/v1/namespaces',
-      reduce: reduceNamespace,
-      metadataOnly: true,
-    }),
-    serviceAccounts: options.serviceAccounts
-      ? cacheOf(options, {
-          kind: 'ServiceAccount',
-          path: '/api/v1/serviceaccounts',
-          reduce: reduceServiceAccount,
-          ...inNamespace,
-        })
-      : null,
-    secrets: new Map(
-      secretNames.map((name) => [
-        name,
-        cacheOf(options, {
-          kind: 'Secret',
-          path: '/api/v1/secrets',
-          name,
-          reduce: reduceSecret,
-          metadataOnly: true,
-          ...inNamespace,
-        }),
-      ]),
-    ),
+    namespaces: cacheOf(options, namespaces),
+    serviceAccounts: options.serviceAccounts ? cacheOf(options, accounts) : null,
+    secrets: new Map(options.secretNames.map((name) => [name, cacheOf(options, { ...secrets, name })])),
+  };
+}
+
+export function createCaches(options: CachesOptions): Caches {
+  const crds = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions';
+  const keys = `/api/v1/namespaces/${options.namespace}/secrets`;
+  return {
+    ...removalCaches(options),
     resources: cacheOf(options, { kind: 'ClusterECRPullSecret', path: resourcesPath, reduce: reduceResource }),
     crds: cacheOf(options, {
-      kind: 'CustomResourceDefinition',
-      path: '/apis/apiextensions.k8s.io/v1/customresourcedefinitions',
-      name: crdName,
-      reduce: reduceCrd,
-      metadataOnly: true,
+      ...{ kind: 'CustomResourceDefinition', path: crds, name: crdName, reduce: reduceCrd, metadataOnly: true },
     }),
     credentials: new Map(
-      credentialSecretNames.map((name) => [
+      options.credentialSecretNames.map((name) => [
         name,
-        cacheOf(options, {
-          kind: 'CredentialSecret',
-          path: `/api/v1/namespaces/${namespace}/secrets`,
-          name,
-          reduce: reduceCredentialSecret,
-        }),
+        cacheOf(options, { kind: 'CredentialSecret', path: keys, name, reduce: reduceCredentialSecret }),
       ]),
     ),
   };
 }
 
 /** The reflectors, to be started, stopped and measured. */
-export function reflectorsOf(caches: Caches): Reflector<unknown>[] {
-  return [
-    caches.namespaces,
-    caches.serviceAccounts,
+export function reflectorsOf(caches: RemovalCaches | Caches): Reflector<unknown>[] {
+  const watched = [
+    ...[caches.namespaces, caches.serviceAccounts],
     ...caches.secrets.values(),
-    caches.resources,
-    caches.crds,
-    ...caches.credentials.values(),
-  ].flatMap((cache) => (cache ? [cache.reflector as Reflector<unknown>] : []));
+    ...('resources' in caches ? [caches.resources, caches.crds, ...caches.credentials.values()] : []),
+  ];
+  return watched.flatMap((cache) => (cache ? [cache.reflector as Reflector<unknown>] : []));
 }
 
 interface CacheSpec<T> {
@@ -121,7 +108,7 @@ interface CacheSpec<T> {
   readonly namespaceOf?: (object: T) => string;
 }
 
-function cacheOf<T extends { resourceVersion: string }>(options: CachesOptions, spec: CacheSpec<T>): Cache<T> {
+function cacheOf<T extends { resourceVersion: string }>(options: RemovalCachesOptions, spec: CacheSpec<T>): Cache<T> {
   const { client, clock, random, log } = options;
   const store = new Store<T>({ clock, ...(spec.namespaceOf && { namespaceOf: spec.namespaceOf }) });
   const reflector = new Reflector<T>({

@@ -9,7 +9,7 @@ export interface EnqueueTargets {
   readonly resourceChanged: (name: string) => void;
   readonly resourceGone: (name: string) => void;
   readonly credentialsChanged: (secretName: string) => void;
-  readonly crdChanged: () => void;
+  readonly crdReplaced: () => void;
   readonly statusChanged: (resource: string) => void;
 }
 
@@ -27,7 +27,9 @@ export function listen(caches: Caches, targets: EnqueueTargets): () => void {
       else if (!before || !after || isOtherResource(before, after)) targets.resourceChanged(key);
       else targets.statusChanged(key); // somebody may have edited it
     }),
-    caches.crds.store.subscribe(targets.crdChanged),
+    caches.crds.store.subscribe(({ before, after }) => {
+      if (before?.uid !== after?.uid) targets.crdReplaced();
+    }),
     ...[...caches.secrets.values()].map(({ store }) =>
       store.subscribe(({ before, after }) => queue.add((after ?? before)?.namespace ?? '', urgent)),
     ),

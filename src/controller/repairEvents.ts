@@ -34,3 +34,17 @@ export function announceRepair(
 function by(manager: string | null): string {
   return manager === null ? '' : ` by ${manager}`;
 }
+
+/** Tells that a Secret of ours had to be made anew, as somebody had made it immutable. */
+export function announceRecreation(context: {
+  namespace: string;
+  secretName: string;
+  events: Pick<EventRecorder, 'record'>;
+  log: Logger;
+}): void {
+  const { namespace, secretName, events, log } = context;
+  const note = 'somebody had made the Secret immutable, so it could not be refreshed: it was deleted and made anew';
+  log.warn({ kind: 'Secret', namespace, name: secretName }, note);
+  const regarding = { apiVersion: 'v1', kind: 'Secret', name: secretName, namespace };
+  events.record({ regarding, type: 'Warning', reason: 'ImmutableSecretRecreated', action: 'Repair', note });
+}

@@ -76,7 +76,7 @@ export function planNamespace(
   hashOf: EntryHash = entryHash,
 ): NamespacePlan | null {
   if (namespace.terminating) return null;
-  if (namespace.ignored) return EMPTY_PLAN;
+  if (namespace.ignored) return EMPTY_PLAN; // also where something is held
   const selecting = resources.inOrder.filter(
     (resource) => resource.held === null && whyNotSelected(resource.namespaces, namespace) === null,
   );
@@ -99,8 +99,8 @@ export function planNamespace(
 
 const NO_HOSTS: ReadonlySet<string> = new Set();
 
-// `ignore` wins over held: nothing of ours stays.
-const EMPTY_PLAN: NamespacePlan = {
+/** Nothing is wanted and nothing held: nothing of ours stays. */
+export const EMPTY_PLAN: NamespacePlan = {
   selectedBy: [],
   entries: new Map(),
   held: { hosts: NO_HOSTS, unlessIn: null },

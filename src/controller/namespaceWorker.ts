@@ -1,0 +1,174 @@
+import type { Write } from '../core/diffNamespace.ts';
+import { outcomeOf, type Outcome } from '../errors.ts';
+import { ApiStatusError } from '../kube/apiStatusError.ts';
+import type { KubeClient } from '../kube/client.ts';
+import type { EventRecorder } from '../kube/eventRecorder.ts';
+import type { Lane, WorkQueue } from '../kube/workQueue.ts';
+import type { Logger } from '../observability/log.ts';
+import type { WriteContext } from './applyWrites.ts';
+import type { Caches } from './caches.ts';
+import type { NamespaceState } from './namespaceOutcomes.ts';
+import type { Permissions } from './permissions.ts';
+import { isPolicyDenial } from './policyProbe.ts';
+import { reconcileNamespace, type ReconcileContext, type ReconcileResult } from './reconcileNamespace.ts';
+import { announceRecreation, announceRepair } from './repairEvents.ts';
+
+export interface NamespaceWorkerOptions {
+  readonly queue: WorkQueue;
+  readonly client: KubeClient;
+  readonly caches: Caches;
+  readonly permissions: Permissions;
+  readonly events: EventRecorder;
+  readonly log: Logger;
+  readonly secretName: string;
+  /** Whether work is ours to do, and can be done on what is known. */
+  readonly mayWork: () => boolean;
+  readonly assertLeading: () => void;
+  readonly reconcile: Pick<ReconcileContext, 'snapshot' | 'resources' | 'tokenOf' | 'hashOf' | 'removals' | 'repairs'>;
+  readonly onDone: (namespace: string) => void;
+}
+
+const OWN_WRITE_SEEN_MS = 5_000;
+const CONFLICTS_BEFORE_BACKOFF = 3;
+const CONFLICT_RETRY_MS = 20;
+
+/** Takes namespaces from the queue, one at a time, and decides by the outcome when each is tried again. */
+export class NamespaceWorker {
+  readonly #options: NamespaceWorkerOptions;
+  readonly #context: ReconcileContext;
+  readonly #states = new Map<string, NamespaceState>();
+  readonly #conflicts = new Map<string, number>();
+  #hasWritten = false;
+
+  constructor(options: NamespaceWorkerOptions) {
+    this.#options = options;
+    this.#context = {
+      ...options.reconcile,
+      secretName: options.secretName,
+      writeContext: (namespace) => this.#writeContext(namespace),
+      repaired: (write: Write, namespace, count) => announceRepair(write, { namespace, count, ...options }),
+    };
+  }
+
+  /** How the last run of a namespace ended; undefined before the first. */
+  stateOf(namespace: string): NamespaceState | undefined {
+    return this.#states.get(namespace);
+  }
+
+  /** Whether anything was written since `startAnew`. */
+  get hasWritten(): boolean {
+    return this.#hasWritten;
+  }
+
+  startAnew(): void {
+    this.#hasWritten = false;
+  }
+
+  forget(namespace: string): void {
+    this.#states.delete(namespace);
+    this.#conflicts.delete(namespace);
+  }
+
+  /** Works until the signal fires. */
+  async run(signal: AbortSignal): Promise<void> {
+    const { queue, mayWork } = this.#options;
+    for (let item = await queue.take(signal); item; item = await queue.take(signal)) {
+      try {
+        if (mayWork()) await this.#reconcile(item.key, item.lane);
+      } catch (error) {
+        this.#failed(item.key, item.lane, error);
+      } finally {
+        queue.done(item.key);
+      }
+    }
+  }
+
+  async #reconcile(name: string, lane: Lane): Promise<void> {
+    const result = await reconcileNamespace(name, this.#context);
+    if (result.written > 0) this.#hasWritten = true;
+    const worst = await this.#worstOf(name, result.errors);
+    if (worst === undefined) this.#succeeded(name, result);
+    else this.#failed(name, lane, worst);
+    if (result.requeueMs !== null) this.#options.queue.addAfter(name, 'urgent', result.requeueMs);
+    this.#options.onDone(name);
+  }
+
+  #succeeded(name: string, { state, written }: ReconcileResult): void {
+    this.#options.queue.forget(name);
+    this.#conflicts.delete(name);
+    if (state) this.#states.set(name, state);
+    else this.#states.delete(name);
+    if (written > 0) this.#options.log.debug({ kind: 'Namespace', name, writes: written }, 'namespace written');
+  }
+
+  async #worstOf(namespace: string, errors: readonly unknown[]): Promise<unknown> {
+    for (const error of errors) await this.#lookInto(error, namespace);
+    return errors.toSorted((a, b) => severity(b) - severity(a))[0];
+  }
+
+  // A missing right is everybody's matter; a quota's or a webhook's 403 is this namespace's.
+  async #lookInto(error: unknown, namespace: string): Promise<void> {
+    if (!(error instanceof ApiStatusError) || error.status !== 403 || isPolicyDenial(error)) return;
+    const { verb, resource, objectName } = error;
+    if (resource === null) return;
+    const name = objectName === undefined ? {} : { name: objectName };
+    await this.#options.permissions.confirmMissing({ verb, group: '', resource, namespace, ...name });
+  }
+
+  #failed(name: string, lane: Lane, error: unknown): void {
+    const { queue } = this.#options;
+    const outcome = outcomeOf(error);
+    switch (outcome.kind) {
+      case 'Done':
+      case 'Gone':
+      case 'Stopped':
+        return queue.forget(name);
+      case 'Conflict':
+        return this.#conflicted(name);
+      case 'Throttled':
+        return queue.addAfter(name, lane, outcome.retryAfterMs);
+      case 'Transient':
+      case 'Configuration':
+      case 'Unexpected':
+        return this.#setFailure(name, outcome, { error, retryMs: queue.retry(name, lane) });
+    }
+  }
+
+  // Read again, decide again, at once; but an endless fight is slowed down.
+  #conflicted(name: string): void {
+    const conflicts = (this.#conflicts.get(name) ?? 0) + 1;
+    this.#conflicts.set(name, conflicts);
+    if (conflicts > CONFLICTS_BEFORE_BACKOFF) this.#options.queue.retry(name, 'urgent');
+    else this.#options.queue.addAfter(name, 'urgent', CONFLICT_RETRY_MS * conflicts);
+  }
+
+  #setFailure(
+    name: string,
+    { kind, code, message }: Extract<Outcome, { message: string }>,
+    { error, retryMs }: { error: unknown; retryMs: number },
+  ): void {
+    const isForeign = code === 'ForeignSecret' || code === 'WrongSecretType';
+    this.#states.set(name, isForeign ? { kind: 'Blocked', message } : { kind: 'Failed', code, message });
+    const bug = kind === 'Unexpected' ? { err: error } : {};
+    this.#options.log.warn({ kind: 'Namespace', name, code, retryMs, ...bug }, message);
+  }
+
+  #writeContext(namespace: string): WriteContext {
+    const { client, caches, secretName, assertLeading } = this.#options;
+    const storeOf = { Secret: caches.secrets.get(secretName)?.store, ServiceAccount: caches.serviceAccounts?.store };
+    return {
+      ...{ client, namespace, secretName, beforeSend: assertLeading },
+      seen: async (kind, name, resourceVersion) => {
+        await storeOf[kind]?.waitFor(`${namespace}/${name}`, resourceVersion, OWN_WRITE_SEEN_MS);
+      },
+      recreated: () => announceRecreation({ namespace, ...this.#options }),
+    };
+  }
+}
+
+// Which of several errors decides when the namespace is tried again.
+function severity(error: unknown): number {
+  return ['Gone', 'Stopped', 'Conflict', 'Transient', 'Throttled', 'Configuration', 'Unexpected'].indexOf(
+    outcomeOf(error).kind,
+  );
+}
