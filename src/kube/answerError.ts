@@ -31,17 +31,14 @@ export function statusError(
   asked: Asked,
   o: { jsonPatch?: boolean; retryAfterMs?: number | null } = {},
 ): OperatorError {
-  const { code, reason, causes } = status;
+  const { code, reason } = status;
   const fail = `${describe(asked)}: ${code} ${reason}`;
-  const has = (wanted: string): boolean => causes.some((cause) => cause.reason === wanted);
   if (code === 401) return unauthorized(asked);
-  if (code === 429 || code >= 500 || code < 400) return serverError(status, fail, o.retryAfterMs ?? null);
-  if (code === 403 && has('NamespaceTerminating')) return new GoneError('NamespaceTerminating', fail);
-  if (code === 409 && !has('FieldManagerConflict')) {
-    return new ConflictError(reason === 'AlreadyExists' ? 'AlreadyExists' : 'Conflict', fail);
+  if (code === 429 || code >= 500) return serverError(status, fail, o.retryAfterMs ?? null);
+  if (code === 422 && o.jsonPatch === true && status.causes.length === 0) {
+    return new ConflictError('PatchTestFailed', fail);
   }
-  if (code === 422 && o.jsonPatch === true && causes.length === 0) return new ConflictError('PatchTestFailed', fail);
-  return refusal(status, asked);
+  return goneOrConflict(status, fail) ?? refusal(status, asked);
 }
 
 /** A Status as it came, or null where it is none. */
@@ -84,6 +81,13 @@ function serverError(status: Status, fail: string, headerMs: number | null): Ope
   const code = tooLarge ? 'ResourceVersionTooLarge' : status.reason;
   if (retryAfterMs === null) return new TransientError(code, fail);
   return new ThrottledError(code, fail, { retryAfterMs });
+}
+
+function goneOrConflict({ code, reason, causes }: Status, fail: string): OperatorError | null {
+  const has = (wanted: string): boolean => causes.some((cause) => cause.reason === wanted);
+  if (code === 403 && has('NamespaceTerminating')) return new GoneError('NamespaceTerminating', fail);
+  if (code !== 409 || has('FieldManagerConflict')) return null;
+  return new ConflictError(reason === 'AlreadyExists' ? 'AlreadyExists' : 'Conflict', fail);
 }
 
 function refusal(status: Status, asked: Asked): ApiStatusError {

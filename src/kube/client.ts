@@ -31,6 +31,7 @@ export interface WatchRequest {
   metadataOnly?: boolean | undefined;
   signal: AbortSignal;
   idleMs: number; // so long without a byte, and the watch is dead
+  onOpen?: () => void; // the server has accepted it
 }
 
 export interface KubeClientOptions {
@@ -93,7 +94,10 @@ export class KubeClient {
         signal: r.signal,
         clock,
         idleMs: r.idleMs,
-        onHead: (answer) => this.#noteAnswer(answer, asked),
+        onHead: (answer) => {
+          this.#noteAnswer(answer, asked);
+          if (answer.status === 200) r.onOpen?.();
+        },
         refusal: (answer) => this.#refusal(answer, asked, false),
       });
       for await (const line of lines) yield parseEvent(line, asked);

@@ -46,12 +46,12 @@ export class Store<T> {
     return this.#objects.get(key)?.value;
   }
 
-  keys(): Iterable<string> {
+  keys(): IteratorObject<string, undefined> {
     return this.#objects.keys();
   }
 
-  *values(): Iterable<T> {
-    for (const { value } of this.#objects.values()) yield value;
+  values(): IteratorObject<T, undefined> {
+    return this.#objects.values().map(({ value }) => value);
   }
 
   inNamespace(namespace: string): T[] {
@@ -103,7 +103,7 @@ export class Store<T> {
   /** Takes a whole list over: what is not in it is deleted, and an object of the same version is no change. */
   replace(objects: ReadonlyMap<string, StoredObject<T>>): void {
     const changes: (StoreChange<T> | null)[] = [];
-    for (const key of [...this.#objects.keys()]) {
+    for (const key of this.#objects.keys()) {
       if (!objects.has(key)) changes.push(this.#remove(key));
     }
     for (const [key, object] of objects) changes.push(this.#put(key, object));
@@ -117,7 +117,7 @@ export class Store<T> {
     const versions = [...(known?.versions ?? []), resourceVersion].slice(-VERSIONS_KEPT);
     this.#objects.set(key, { value, versions });
     this.#index(key, value, true);
-    for (const check of [...(this.#waiting.get(key) ?? [])]) check(resourceVersion);
+    for (const check of this.#waiting.get(key) ?? []) check(resourceVersion);
     if (known === undefined) return { type: 'added', key, after: value };
     return { type: 'modified', key, before: known.value, after: value };
   }
@@ -139,7 +139,7 @@ export class Store<T> {
   }
 
   #notify(change: StoreChange<T>): void {
-    for (const listener of [...this.#listeners]) {
+    for (const listener of this.#listeners) {
       try {
         listener(change);
       } catch (error) {

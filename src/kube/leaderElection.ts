@@ -1,0 +1,224 @@
+import { sleep, type Clock, type Random } from '../clock.ts';
+import { ConflictError } from '../errors.ts';
+import { ApiStatusError } from './apiStatusError.ts';
+import type { KubeClient } from './client.ts';
+import type { KubeLog } from './kubeLog.ts';
+import { newLease, withHolder, type Lease } from './lease.ts';
+
+export interface LeaderElectorOptions {
+  client: Pick<KubeClient, 'request'>; // with connections of its own: a busy client must not cost the lease
+  namespace: string;
+  name: string;
+  identity: string; // of this process, not of its pod
+  clock: Clock;
+  random: Random;
+  log: KubeLog;
+  leaseMs?: number;
+  renewDeadlineMs?: number;
+  retryMs?: number;
+  onChange: (leading: boolean) => void;
+}
+
+interface Moment {
+  wall: number; // ms
+  monotonic: number; // ms
+}
+
+const JITTER = 1.2; // of retryMs, on top of it, while somebody else leads
+const LONGEST_LEASE = 4; // times our own: what a Lease asks for beyond that is not honoured
+const RELEASE_DEADLINE_MS = 3000;
+
+/**
+ * client-go's leader election on a Lease. Others' clocks are never trusted: a Lease is free when it has not changed for its
+ * duration as seen by our own clock. Leadership is counted from the moment at which the last successful renewal was sent,
+ * and ends by itself after `renewDeadlineMs`, which is shorter than the lease: so it has ended here before anybody else can
+ * have begun. There is no fencing: a write that is under way may still land; writes must be conditional or idempotent.
+ */
+export class LeaderElector {
+  readonly #o: Required<LeaderElectorOptions>;
+  readonly #path: string;
+  #lease: Lease | null = null; // as last seen
+  #changedAt = 0; // when the lease's spec was last seen to change, monotonic ms
+  #renewal: Moment | null = null;
+  #leading = false;
+  #stopping = false;
+  #cancelDeadline: () => void = () => undefined;
+  readonly #ending = new AbortController();
+  #running: Promise<void> | null = null;
+
+  constructor(o: LeaderElectorOptions) {
+    this.#o = { leaseMs: 15_000, renewDeadlineMs: 10_000, retryMs: 2000, ...o };
+    this.#path = `/apis/coordination.k8s.io/v1/namespaces/${o.namespace}/leases`;
+  }
+
+  start(): void {
+    this.#running ??= this.#run();
+  }
+
+  /** Looks at both clocks at each call, so it is right in the first tick after the process was stopped or suspended. */
+  isLeader(): boolean {
+    return this.#leading && !this.#stopping && !this.#hasLapsed();
+  }
+
+  /** Who held the lease when it was last read. */
+  holder(): string | null {
+    return this.#lease?.spec.holderIdentity || null;
+  }
+
+  /** Stops competing and gives the lease back, so that the next one need not wait: call it when the work has ended. */
+  async stop(): Promise<void> {
+    if (this.#stopping) return;
+    this.#stopping = true;
+    this.#ending.abort();
+    await this.#running;
+    this.#setLeading(false);
+    await this.#release();
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#stopping) {
+      try {
+        await this.#acquireOrRenew();
+      } catch (err) {
+        const { name, identity } = this.#o;
+        this.#o.log[this.#leading ? 'warn' : 'debug']({ lease: name, identity, err }, 'the lease could not be renewed');
+      }
+      this.#endIfLapsed();
+      await sleep(this.#o.clock, this.#pauseMs(), this.#ending.signal);
+    }
+  }
+
+  async #acquireOrRenew(): Promise<void> {
+    // A leader writes without reading first: the resourceVersion says whether somebody else has written.
+    if (this.#leading && this.#lease !== null && (await this.#renewed(this.#lease))) return;
+    const lease = await this.#read();
+    if (lease === null) return this.#create();
+    this.#observe(lease);
+    if (this.#isHeldByOther(lease)) return this.#setLeading(false);
+    await this.#renewed(lease);
+  }
+
+  async #renewed(lease: Lease): Promise<boolean> {
+    const { identity, leaseMs, clock } = this.#o;
+    const body = withHolder(lease, { identity, now: clock.now(), leaseSeconds: leaseMs / 1000 });
+    try {
+      await this.#write('PUT', body);
+      return true;
+    } catch (error) {
+      if (error instanceof ConflictError || isNotFound(error)) return false;
+      throw error;
+    }
+  }
+
+  async #create(): Promise<void> {
+    const { name, namespace, identity, leaseMs, clock } = this.#o;
+    const lease = newLease({ name, namespace });
+    await this.#write('POST', withHolder(lease, { identity, now: clock.now(), leaseSeconds: leaseMs / 1000 }));
+  }
+
+  async #write(method: 'PUT' | 'POST', body: Lease): Promise<void> {
+    const { client, clock, name, renewDeadlineMs } = this.#o;
+    let sent: Moment | null = null;
+    const lease = await client.request<Lease>({
+      method,
+      path: method === 'POST' ? this.#path : `${this.#path}/${name}`,
+      body,
+      deadlineMs: renewDeadlineMs / 2,
+      // The first time, where it is sent twice: it may have been that one which arrived.
+      beforeSend: () => (sent ??= { wall: clock.now(), monotonic: clock.monotonic() }),
+    });
+    this.#observe(lease);
+    if (sent !== null) this.#begin(sent);
+  }
+
+  async #read(): Promise<Lease | null> {
+    const { client, name, renewDeadlineMs } = this.#o;
+    try {
+      return await client.request<Lease>({
+        method: 'GET',
+        path: `${this.#path}/${name}`,
+        deadlineMs: renewDeadlineMs / 2,
+      });
+    } catch (error) {
+      if (isNotFound(error)) return null;
+      throw error;
+    }
+  }
+
+  #observe(lease: Lease): void {
+    const isChanged = JSON.stringify(this.#lease?.spec) !== JSON.stringify(lease.spec);
+    if (isChanged) this.#changedAt = this.#o.clock.monotonic();
+    this.#lease = lease;
+  }
+
+  #isHeldByOther(lease: Lease): boolean {
+    const { holderIdentity } = lease.spec;
+    return Boolean(holderIdentity) && holderIdentity !== this.#o.identity && this.#freeInMs(lease) > 0;
+  }
+
+  #freeInMs({ spec }: Lease): number {
+    const { leaseMs, clock } = this.#o;
+    const asked = spec.leaseDurationSeconds === undefined ? leaseMs : spec.leaseDurationSeconds * 1000;
+    return this.#changedAt + Math.min(asked, leaseMs * LONGEST_LEASE) - clock.monotonic();
+  }
+
+  #pauseMs(): number {
+    const { retryMs, random } = this.#o;
+    if (this.#leading) return retryMs;
+    const jittered = retryMs * (1 + JITTER * random());
+    if (this.#lease === null || !this.#isHeldByOther(this.#lease)) return jittered;
+    return Math.min(jittered, this.#freeInMs(this.#lease) + (retryMs / 4) * random());
+  }
+
+  #begin(sent: Moment): void {
+    this.#endIfLapsed(); // a term that has lapsed meanwhile is told as ended before the next one begins
+    this.#renewal = sent;
+    if (this.#stopping || this.#hasLapsed()) return;
+    this.#cancelDeadline();
+    this.#cancelDeadline = this.#o.clock.after(this.#o.renewDeadlineMs - this.#elapsed(), () => this.#endIfLapsed());
+    this.#setLeading(true);
+  }
+
+  #elapsed(): number {
+    const { clock } = this.#o;
+    if (this.#renewal === null) return Infinity;
+    return Math.max(clock.now() - this.#renewal.wall, clock.monotonic() - this.#renewal.monotonic);
+  }
+
+  #hasLapsed(): boolean {
+    return this.#elapsed() >= this.#o.renewDeadlineMs;
+  }
+
+  #endIfLapsed(): void {
+    if (this.#hasLapsed()) this.#setLeading(false);
+  }
+
+  #setLeading(leading: boolean): void {
+    if (this.#leading === leading) return;
+    this.#leading = leading;
+    const { name, identity, log, onChange } = this.#o;
+    log.info({ lease: name, identity, holder: this.holder() }, leading ? 'leading' : 'no longer leading');
+    if (!leading) this.#cancelDeadline();
+    try {
+      onChange(leading);
+    } catch (err) {
+      log.error({ err }, 'the listener of the leader election failed');
+    }
+  }
+
+  async #release(): Promise<void> {
+    const { client, clock, identity, name, log } = this.#o;
+    const lease = this.#lease;
+    if (lease === null || lease.spec.holderIdentity !== identity) return;
+    try {
+      const body = withHolder(lease, { identity: '', now: clock.now(), leaseSeconds: 1 });
+      await client.request({ method: 'PUT', path: `${this.#path}/${name}`, body, deadlineMs: RELEASE_DEADLINE_MS });
+    } catch (err) {
+      log.warn({ lease: name, err }, 'the lease could not be given back: the next leader waits for its end');
+    }
+  }
+}
+
+function isNotFound(error: unknown): boolean {
+  return error instanceof ApiStatusError && error.status === 404;
+}

@@ -1,0 +1,275 @@
+import { sleep, type Clock, type Random } from '../clock.ts';
+import { OperatorError, TransientError } from '../errors.ts';
+import { ApiStatusError } from './apiStatusError.ts';
+import { Backoff } from './backoff.ts';
+import type { KubeClient } from './client.ts';
+import type { KubeLog } from './kubeLog.ts';
+import { objectKey, type KubeList, type KubeObject, type WatchEvent } from './kubeObject.ts';
+import { asExpired, checked, errorOfEvent, isExpired, isUselessVersion, retryAfterMs } from './reflectorErrors.ts';
+import type { Store, StoredObject } from './store.ts';
+
+export interface ReflectorOptions<T> {
+  client: Pick<KubeClient, 'request' | 'watch'>;
+  path: string;
+  query?: Record<string, string>; // selectors
+  metadataOnly?: boolean;
+  kind: string; // for logs and metrics
+  /** What is kept of an object. */
+  reduce: (object: KubeObject) => T;
+  store: Store<T>;
+  clock: Clock;
+  random: Random;
+  log: KubeLog;
+  pageSize?: number;
+  silenceMs?: number;
+}
+
+export interface ReflectorState {
+  /** A list has been read since the start, and the last one was not refused with 403 or 404. */
+  synced: boolean;
+  everSynced: boolean;
+  staleMs: number; // since something came that proved the store current; Infinity before the first list
+  error: Error | null; // null while it goes well
+  listStatus: number | null; // HTTP, of the last list; null where none was answered
+}
+
+const PAGE_DEADLINE_MS = 30_000;
+const SHORT_WATCH_MS = 1000; // a watch that ends sooner, without an event, is an error: else it would spin
+const RELIST_AFTER = 10; // failed watches in a row: perhaps it is the resourceVersion that the server cannot serve
+
+/**
+ * Keeps a store as the API server has it: a paged list, then watches from its resourceVersion on; a new list only where
+ * the server no longer knows that version, or where a watch was silent for so long that it must be dead. A list never asks
+ * for a resourceVersion, and a lower one than before is taken: after a restore of etcd that is the truth. The store is
+ * changed by a complete list or an event only, never by a failure. It never stops for good.
+ */
+export class Reflector<T> {
+  readonly kind: string;
+  readonly #o: ReflectorOptions<T>;
+  readonly #backoff: Backoff;
+  readonly #listeners = new Set<() => void>();
+  readonly #listListeners = new Set<() => void>();
+  #version: string | null = null; // where the next watch begins; null: list first
+  #isListing = false;
+  #listAgain = false;
+  #failedWatches = 0;
+  #contactAt = -Infinity; // monotonic ms
+  #known: Omit<ReflectorState, 'staleMs'> = { synced: false, everSynced: false, error: null, listStatus: null };
+  #stopping = false;
+  #round = new AbortController();
+  #running: Promise<void> | null = null;
+
+  constructor(o: ReflectorOptions<T>) {
+    this.kind = o.kind;
+    this.#o = o;
+    this.#backoff = new Backoff(o);
+    o.store.onListenerError = (err) => o.log.error({ kind: o.kind, err }, 'a listener of the store failed');
+  }
+
+  get state(): ReflectorState {
+    return { ...this.#known, staleMs: this.#o.clock.monotonic() - this.#contactAt };
+  }
+
+  /** Called after any part of the state but `staleMs` has changed. */
+  onStateChange(fn: () => void): void {
+    this.#listeners.add(fn);
+  }
+
+  /** Called after the store has taken over a list that was begun after the last call of `relist`. */
+  onListed(fn: () => void): void {
+    this.#listListeners.add(fn);
+  }
+
+  start(): void {
+    this.#running ??= this.#run();
+  }
+
+  async stop(): Promise<void> {
+    this.#stopping = true;
+    this.#round.abort();
+    await this.#running;
+  }
+
+  /** Lists anew, at once. */
+  relist(): void {
+    if (this.#isListing) {
+      this.#listAgain = true;
+      return;
+    }
+    this.#version = null;
+    this.#round.abort();
+  }
+
+  async #run(): Promise<void> {
+    while (!this.#stopping) {
+      this.#round = new AbortController();
+      const { signal } = this.#round;
+      const waitMs = await this.#listOrWatch(signal);
+      if (waitMs > 0) await sleep(this.#o.clock, waitMs, signal);
+    }
+  }
+
+  /** Returns how long to wait before the next round, in ms. */
+  async #listOrWatch(signal: AbortSignal): Promise<number> {
+    try {
+      if (this.#version === null) await this.#list(signal);
+      else await this.#watch(signal, this.#version);
+      return 0;
+    } catch (error) {
+      return signal.aborted ? 0 : this.#waitAfter(error);
+    }
+  }
+
+  async #list(signal: AbortSignal): Promise<void> {
+    this.#isListing = true;
+    this.#listAgain = false;
+    try {
+      const { objects, version } = await this.#readPages(signal);
+      this.#version = version;
+      this.#failedWatches = 0;
+      this.#contactAt = this.#o.clock.monotonic();
+      if (this.#known.error !== null) this.#o.log.info({ kind: this.kind }, 'listed again');
+      this.#o.store.replace(objects);
+      this.#setKnown({ synced: true, everSynced: true, error: null, listStatus: 200 });
+      if (!this.#listAgain) this.#call(this.#listListeners);
+    } catch (error) {
+      if (!signal.aborted) this.#noteFailedList(error);
+      throw error;
+    } finally {
+      this.#isListing = false;
+      if (this.#listAgain) this.#version = null;
+    }
+  }
+
+  async #readPages(signal: AbortSignal): Promise<{ objects: Map<string, StoredObject<T>>; version: string }> {
+    const { client, path, query, metadataOnly, pageSize = 500 } = this.#o;
+    const objects = new Map<string, StoredObject<T>>();
+    let next: string | undefined;
+    for (;;) {
+      const page: KubeList = await client
+        .request<KubeList>({
+          method: 'GET',
+          path,
+          query: { ...query, limit: String(pageSize), ...(next !== undefined && { continue: next }) },
+          metadataOnly,
+          signal,
+          deadlineMs: PAGE_DEADLINE_MS,
+        })
+        .catch((error: unknown) => {
+          throw next === undefined ? error : asExpired(error);
+        });
+      for (const item of page.items) this.#readItem(item, objects);
+      next = page.metadata?.continue || undefined;
+      const version = page.metadata?.resourceVersion;
+      if (!version) throw new TransientError('NotKubernetes', `cannot list ${this.kind}: no resourceVersion`);
+      if (next === undefined) return { objects, version };
+    }
+  }
+
+  #readItem(item: KubeObject, objects: Map<string, StoredObject<T>>): void {
+    const key = objectKey(checked(item, this.kind).metadata);
+    const value = this.#reduced(item, key);
+    if (value !== undefined) objects.set(key, { value, resourceVersion: item.metadata.resourceVersion ?? '' });
+  }
+
+  /** An object that `reduce` cannot read stays as it was: a bug of ours is no deletion. */
+  #reduced(object: KubeObject, key: string): T | undefined {
+    try {
+      return this.#o.reduce(object);
+    } catch (err) {
+      this.#o.log.error({ kind: this.kind, key, err }, 'an object could not be read');
+      return this.#o.store.get(key);
+    }
+  }
+
+  async #watch(signal: AbortSignal, from: string): Promise<void> {
+    const { client, path, query, metadataOnly, silenceMs = 150_000, clock, random } = this.#o;
+    const begun = clock.monotonic();
+    let events = 0;
+    const watch = client.watch({
+      path,
+      query: {
+        ...query,
+        resourceVersion: from,
+        allowWatchBookmarks: 'true',
+        timeoutSeconds: String(300 + Math.floor(random() * 300)),
+      },
+      metadataOnly,
+      signal,
+      idleMs: silenceMs,
+      onOpen: () => this.#setKnown({ ...this.#known, error: null }),
+    });
+    for await (const event of watch) {
+      this.#apply(event);
+      events += 1;
+    }
+    if (events === 0 && clock.monotonic() - begun < SHORT_WATCH_MS) {
+      throw new TransientError('ShortWatch', `the watch of ${this.kind} ended as soon as it began`);
+    }
+  }
+
+  #apply({ type, object }: WatchEvent): void {
+    if (type === 'ERROR') throw errorOfEvent(object, this.#o.path);
+    const { metadata } = type === 'BOOKMARK' ? object : checked(object, this.kind);
+    const resourceVersion = metadata.resourceVersion;
+    if (!resourceVersion) throw new TransientError('NotKubernetes', `an event of ${this.kind} has no resourceVersion`);
+    if (type === 'DELETED') this.#o.store.delete(objectKey(metadata));
+    if (type === 'ADDED' || type === 'MODIFIED') {
+      const key = objectKey(metadata);
+      const value = this.#reduced(object, key);
+      if (value !== undefined) this.#o.store.set(key, { value, resourceVersion });
+    }
+    this.#version = resourceVersion;
+    this.#contactAt = this.#o.clock.monotonic();
+    this.#failedWatches = 0;
+    this.#backoff.reset();
+  }
+
+  #noteFailedList(error: unknown): void {
+    const listStatus = error instanceof ApiStatusError ? error.status : null;
+    const isRefused = listStatus === 403 || listStatus === 404;
+    this.#setKnown({ ...this.#known, synced: this.#known.synced && !isRefused, listStatus });
+  }
+
+  #waitAfter(error: unknown): number {
+    this.#failedWatches += 1;
+    if (isUselessVersion(error) || this.#failedWatches % RELIST_AFTER === 0) this.#version = null;
+    const isFirst = this.#backoff.fresh;
+    const backoffMs = this.#backoff.next();
+    const waitMs = this.#listAgain || (isFirst && isExpired(error)) ? 0 : Math.max(backoffMs, retryAfterMs(error));
+    this.#o.log[this.#levelOf(error)](
+      { kind: this.kind, err: error, waitMs: Math.round(waitMs) },
+      'list or watch failed',
+    );
+    this.#setKnown({ ...this.#known, error: error instanceof Error ? error : new Error(String(error)) });
+    return waitMs;
+  }
+
+  // A failure is told once, not at each try.
+  #levelOf(error: unknown): 'error' | 'warn' | 'debug' {
+    if (!(error instanceof OperatorError)) return 'error';
+    const isKnown = this.#known.error instanceof OperatorError && this.#known.error.code === error.code;
+    return isKnown || isExpired(error) ? 'debug' : 'warn';
+  }
+
+  #setKnown(known: Omit<ReflectorState, 'staleMs'>): void {
+    const before = this.#known;
+    this.#known = known;
+    const isSame =
+      before.synced === known.synced &&
+      before.everSynced === known.everSynced &&
+      before.listStatus === known.listStatus &&
+      before.error === known.error;
+    if (!isSame) this.#call(this.#listeners);
+  }
+
+  #call(listeners: ReadonlySet<() => void>): void {
+    for (const listener of listeners) {
+      try {
+        listener();
+      } catch (err) {
+        this.#o.log.error({ kind: this.kind, err }, 'a listener of the reflector failed');
+      }
+    }
+  }
+}
