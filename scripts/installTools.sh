@@ -34,12 +34,17 @@ if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null; then
   exit 1
 fi
 
+too_old() {
+  echo "Go $1 is older than $oldest_go and cannot fetch the toolchain that Kubernetes is built with: install Go" \
+    "$oldest_go or later from https://go.dev/dl and put it on the PATH" >&2
+  exit 1
+}
+
 apt-get -qq update
+if ! go_is_good; then
+  candidate=$(apt-cache policy golang-go | awk '/Candidate:/ { sub(/^[0-9]+:/, "", $2); print $2 }')
+  at_least "$oldest_go" "$candidate" || too_old "$candidate of this system's packages"
+fi
 # RUNLEVEL=1: the packages' own services are not started; the tests start what they need, on ports of their own.
 RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends -y "${missing[@]}" >/dev/null
-
-if ! go_is_good; then
-  echo "the packaged Go ($(go_version)) is older than $oldest_go and cannot fetch the toolchain that Kubernetes is built" \
-    "with: install Go $oldest_go or later from https://go.dev/dl and put it on the PATH" >&2
-  exit 1
-fi
+go_is_good || too_old "$(cd / && go_version)"

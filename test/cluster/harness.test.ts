@@ -3,9 +3,12 @@ import { join } from 'node:path';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { request } from 'undici';
+import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
+import { ApiServerProxy } from './apiServerProxy.ts';
 import { startCluster, type Cluster } from './cluster.ts';
 import { eventually } from './eventually.ts';
+import { KubeApi } from './kubeApi.ts';
 import { startTimeOf, type LedgerEntry } from './processLedger.ts';
 
 describe('a control plane', () => {
@@ -69,6 +72,41 @@ describe('a control plane', () => {
     expect(await cluster.admin.get('/api/v1/namespaces/team-a')).not.toBeNull();
   });
 
+  test('has a proxy that answers in its place and lets a watch go silent', async () => {
+    const proxy = await ApiServerProxy.start(cluster);
+    const client = new KubeApi({ server: proxy.url, ca: cluster.ca, token: tokenOf(cluster.kubeconfig) });
+    const path = '/api/v1/namespaces/default/configmaps';
+    const configMap = (name: string) => ({
+      apiVersion: 'v1',
+      kind: 'ConfigMap',
+      metadata: { name, namespace: 'default' },
+    });
+    try {
+      proxy.inject = ({ isWatch }) => (isWatch ? null : { status: 429, headers: { 'retry-after': '7' } });
+      const answer = await client.request('GET', path);
+      expect([answer.status, answer.headers['retry-after']]).toEqual([429, '7']);
+      proxy.inject = () => null;
+
+      let text = '';
+      const ended = vi.fn<() => void>();
+      const { dispatcher, headers } = client.transport;
+      const watch = await request(`${proxy.url}${path}?watch=1`, { dispatcher, headers, bodyTimeout: 0 });
+      watch.body.on('data', (bytes: Buffer) => (text += bytes.toString('utf8')));
+      for (const event of ['end', 'error', 'close']) watch.body.on(event, ended);
+      await client.create(configMap('before'));
+      await eventually('the watch brings it', () => text.includes('"name":"before"'));
+      expect(proxy.silence()).toBe(1);
+      await client.create(configMap('after'));
+      await expect(client.get(`${path}/after`)).resolves.toMatchObject({ metadata: { name: 'after' } });
+      expect(text).not.toContain('"name":"after"');
+      expect(ended).not.toHaveBeenCalled();
+      watch.body.destroy();
+    } finally {
+      await client.close();
+      await proxy.close();
+    }
+  });
+
   test('stands beside another one', async () => {
     const other = await startCluster({ apiServerFlags: ['--enable-admission-plugins=AlwaysPullImages'] });
     try {
@@ -79,6 +117,11 @@ describe('a control plane', () => {
     expect(existsSync(other.dir)).toBe(false);
   });
 });
+
+function tokenOf(kubeconfig: string): string {
+  const { users } = JSON.parse(readFileSync(kubeconfig, 'utf8')) as { users: { user: { token: string } }[] };
+  return users[0]?.user.token ?? '';
+}
 
 test('a test run that is killed leaves no process and no folder', async () => {
   const script = fileURLToPath(new URL('cluster.ts', import.meta.url));
