@@ -46,12 +46,12 @@ export class Store<T> {
     return this.#objects.get(key)?.value;
   }
 
-  keys(): IteratorObject<string, undefined> {
+  keys(): Iterable<string> {
     return this.#objects.keys();
   }
 
-  values(): IteratorObject<T, undefined> {
-    return this.#objects.values().map(({ value }) => value);
+  *values(): Iterable<T> {
+    for (const { value } of this.#objects.values()) yield value;
   }
 
   inNamespace(namespace: string): T[] {
