@@ -14,8 +14,9 @@ const REPLACEMENT = '[redacted]';
  * one look-up per character of the text, whatever the number of secrets.
  */
 export class Redactor {
-  // Pieces by their first ANCHOR characters. Tokens of ECR begin alike, so there may be many of one anchor.
-  readonly #pieces = new Map<string, Set<string>>();
+  // Pieces by their first ANCHOR characters, each with the number of secrets that have it. Tokens of ECR begin alike,
+  // so there may be many of one anchor.
+  readonly #pieces = new Map<string, Map<string, number>>();
   readonly #counts = new Map<string, number>(); // a secret that was added twice is removed twice
 
   add(secret: string): void {
@@ -23,12 +24,7 @@ export class Redactor {
     const count = this.#counts.get(secret) ?? 0;
     this.#counts.set(secret, count + 1);
     if (count > 0) return;
-    for (const piece of piecesOf(secret)) {
-      const anchor = piece.slice(0, ANCHOR);
-      const siblings = this.#pieces.get(anchor);
-      if (siblings) siblings.add(piece);
-      else this.#pieces.set(anchor, new Set([piece]));
-    }
+    for (const piece of piecesOf(secret)) this.#count(piece, 1);
     this.#dropOldest();
   }
 
@@ -44,7 +40,7 @@ export class Redactor {
     let copiedTo = 0;
     for (let at = 0; at + ANCHOR <= text.length; at++) {
       const siblings = this.#pieces.get(text.slice(at, at + ANCHOR));
-      const length = siblings ? longestAt(text, at, siblings) : 0;
+      const length = siblings ? longestAt(text, at, siblings.keys()) : 0;
       if (length === 0) continue;
       redacted += text.slice(copiedTo, at) + REPLACEMENT;
       copiedTo = at + length;
@@ -58,15 +54,19 @@ export class Redactor {
     if (this.#counts.size > MOST_SECRETS && oldest !== undefined) this.#forget(oldest);
   }
 
-  // Pieces that another secret shares are lost with it; two live secrets of which one contains the other do not occur.
   #forget(secret: string): void {
     this.#counts.delete(secret);
-    for (const piece of piecesOf(secret)) {
-      const anchor = piece.slice(0, ANCHOR);
-      const siblings = this.#pieces.get(anchor);
-      siblings?.delete(piece);
-      if (siblings?.size === 0) this.#pieces.delete(anchor);
-    }
+    for (const piece of piecesOf(secret)) this.#count(piece, -1);
+  }
+
+  #count(piece: string, change: 1 | -1): void {
+    const anchor = piece.slice(0, ANCHOR);
+    const siblings = this.#pieces.get(anchor) ?? new Map<string, number>();
+    const count = (siblings.get(piece) ?? 0) + change;
+    if (count > 0) siblings.set(piece, count);
+    else siblings.delete(piece);
+    if (siblings.size > 0) this.#pieces.set(anchor, siblings);
+    else this.#pieces.delete(anchor);
   }
 }
 

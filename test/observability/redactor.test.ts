@@ -56,6 +56,12 @@ it('forgets a secret when everyone who added it has removed it', () => {
   redactor.remove(KEY);
 });
 
+it('keeps a password that is live by itself when the token with it goes', () => {
+  const redactor = redactorOf(AUTH, PASSWORD);
+  redactor.remove(AUTH);
+  expect(redactor.redact(`p=${PASSWORD}.`)).toBe('p=[redacted].');
+});
+
 it('keeps no more than the newest thousands, so that years of tokens cost no memory', () => {
   const redactor = new Redactor();
   for (let i = 0; i < 4100; i++) redactor.add(`secret-number-${i}.`);
