@@ -74,7 +74,7 @@ export class ClusterNode {
     return (await run('ctr', ['--address', socket(this.#dir), '--namespace', 'k8s.io', ...args])).stdout;
   }
 
-  /** Brings an image onto the node without a registry; `archive` as `docker save` writes it. */
+  /** Brings an image (of localhost/ or of the operator's own name) onto the node without a registry; `archive` as `docker save` writes it. */
   async importImage(archive: Buffer | string): Promise<void> {
     let file = archive;
     if (typeof file !== 'string') {
@@ -147,8 +147,9 @@ async function writeKubeletConfig(dir: string): Promise<string> {
     // A kubelet ends what it finds in its part of the cgroups: two of them on one machine must not share it.
     cgroupsPerQOS: false,
     enforceNodeAllocatable: [],
-    // Credentials are looked at for images that are on the node already, too.
-    imagePullCredentialsVerificationPolicy: 'AlwaysVerify',
+    // Credentials are looked at for images that are on the node already, too; but `importImage` needs none.
+    imagePullCredentialsVerificationPolicy: 'NeverVerifyAllowlistedImages',
+    preloadedImagesVerificationAllowlist: ['localhost/*', 'ghcr.io/ecr-pull-secrets/*'],
     registryPullQPS: 0,
     serializeImagePulls: false,
     syncFrequency: '10s',
@@ -173,6 +174,7 @@ function endContainers(dir: string): string {
     for id in $(ctr containers list --quiet); do
       ctr containers info "$id" | grep -o '"path": "/[a-z/]*/netns/cni-[0-9a-f-]*"' | cut -d '"' -f 4
       ctr containers delete "$id" >/dev/null
+      rm -f /var/lib/cni/results/*-"$id"-*
     done | sort -u | while read -r netns; do ip netns delete "$(basename "$netns")"; done
     true`;
 }
