@@ -289,9 +289,9 @@ export class Controller {
   #isWorthTelling({ view }: ResolvedResource): boolean {
     if (!this.#options.isLeader() || !this.#view.isComplete) return false;
     if (this.#worker.hasWritten || view.held !== null || !this.#view.mayWriteSecrets) return true;
-    const selected = this.#options.caches.namespaces.store
-      .values()
-      .filter((namespace) => whyNotSelected(view.namespaces, namespace) === null);
+    const selected = [...this.#options.caches.namespaces.store.values()].filter(
+      (namespace) => whyNotSelected(view.namespaces, namespace) === null,
+    );
     return selected.every(({ name }) => this.#worker.stateOf(name) !== undefined);
   }
 

@@ -64,19 +64,16 @@ export interface SecretObject extends ObservedSecret {
 
 /** From the metadata alone. "Unchanged" is read off managedFields: a foreign edit takes the ownership away. */
 export function reduceSecret({ metadata }: KubeObject): SecretObject {
-  const entries = metadata.managedFields ?? [];
+  const { labels: itsLabels = {}, annotations: itsAnnotations = {}, managedFields: entries = [] } = metadata;
   const applied = entries.find((entry) => isOurs(entry) && entry.operation === 'Apply');
-  const hosts = readJson(metadata.annotations?.[annotations.hosts]);
+  const hasMark = itsLabels[labels.managedBy] === fieldManager || itsAnnotations[annotations.hosts] !== undefined;
   return {
     ...identify(metadata),
     namespace: metadata.namespace ?? '',
-    isOurs:
-      metadata.labels?.[labels.managedBy] === fieldManager ||
-      metadata.annotations?.[annotations.hosts] !== undefined ||
-      applied !== undefined,
+    isOurs: hasMark || applied !== undefined,
     isIntact: applied !== undefined && OWNED_WHILE_INTACT.every((path) => ownsField(applied, path)),
-    hosts: hosts === null ? null : hostHashes(hosts),
-    patterns: patternsOf(readJson(metadata.annotations?.[annotations.serviceAccounts])),
+    hosts: hostHashes(readJson(itsAnnotations[annotations.hosts])),
+    patterns: patternsOf(readJson(itsAnnotations[annotations.serviceAccounts])),
     otherManager: latest(entries.filter((entry) => !isOurs(entry)))?.manager ?? null,
   };
 }

@@ -70,20 +70,24 @@ export function diffNamespace(
   if (observed.secret && !observed.secret.isOurs) return { ...NOTHING, isBlocked: plan.entries.size > 0 };
   const keeps = (host: string): boolean => !mayRemove || isHeld(plan.held, host);
   const apply = secretWrite(plan, observed, { secretName, keeps });
-  const remains = apply !== null || (observed.secret !== null && holdsAnything(plan, observed.secret));
-  const entries = observed.serviceAccounts ? entryWrites(plan, observed, { secretName, remains }) : NO_ENTRIES;
-  const leaves = observed.secret !== null && !remains;
-  const former = formerWrites(plan, observed, { secretName, isSettled: apply === null && entries.adds.length === 0 });
+  const remains = apply !== null || holdsAnything(plan, observed.secret);
+  const entries = entryWrites(plan, observed, { secretName, remains });
+  const isSettled = apply === null && entries.adds.length === 0;
   const removals: Write[] = [
     ...entries.removals,
-    ...(leaves ? [{ kind: 'DeleteSecret' as const, observed: observed.secret }] : []),
-    ...former,
+    ...(remains ? [] : deletionOf(observed.secret)),
+    ...(isSettled ? formerWrites(plan, observed) : []),
   ];
+  const isPending = removals.length > 0 || hasGoneHost(plan, observed.secret);
   return {
     writes: [...(apply ? [apply] : []), ...entries.adds, ...(mayRemove ? removals : [])],
-    isRemovalPending: !mayRemove && (removals.length > 0 || hasGoneHost(plan, observed.secret)),
+    isRemovalPending: !mayRemove && isPending,
     isBlocked: false,
   };
+}
+
+function deletionOf(secret: ObservedSecret | null): Write[] {
+  return secret ? [{ kind: 'DeleteSecret', observed: secret }] : [];
 }
 
 function secretWrite(
@@ -96,8 +100,8 @@ function secretWrite(
   const patterns = patternsToRecord(plan, observed, secretName);
   if (!secret) return entries.size ? { kind: 'ApplySecret', observed: null, entries, keeps: null, patterns } : null;
   const others = secret.hosts && [...secret.hosts.keys()].filter((host) => !entries.has(host));
-  const hasKept = others === null || others.some(keeps);
-  if (entries.size === 0 && (others === null || !hasKept)) return null; // unknown, or removed as a whole
+  const hasKept = others?.some(keeps) ?? entries.size > 0; // where it is not known what there is, it is read
+  if (entries.size === 0 && !hasKept) return null; // it is removed as a whole, or all that it holds is unknown
   if (others?.every(keeps) && isUpToDate(plan, secret, patterns)) return null;
   return { kind: 'ApplySecret', observed: secret, entries, keeps: hasKept ? keeps : null, patterns };
 }
@@ -112,7 +116,8 @@ function isUpToDate(plan: NamespacePlan, secret: ObservedSecret, patterns: reado
   );
 }
 
-function holdsAnything(plan: NamespacePlan, secret: ObservedSecret): boolean {
+function holdsAnything(plan: NamespacePlan, secret: ObservedSecret | null): boolean {
+  if (!secret) return false;
   if (plan.entries.size > 0) return true;
   if (secret.hosts === null) return plan.held.hosts.size > 0 || plan.held.unlessIn !== null;
   return [...secret.hosts.keys()].some((host) => isHeld(plan.held, host));
@@ -126,8 +131,6 @@ interface EntryWrites {
   readonly adds: readonly Write[];
   readonly removals: readonly Write[];
 }
-
-const NO_ENTRIES: EntryWrites = { adds: [], removals: [] };
 
 // `remains`: the Secret is there or about to be, so an entry for it dangles nowhere.
 function entryWrites(
@@ -206,13 +209,8 @@ function samePatterns(some: readonly NamePatterns[], others: readonly NamePatter
   return some.map(keyOf).sort().join() === others.map(keyOf).sort().join();
 }
 
-// A Secret under a former name goes when the new one and its entries are there and hold all that is still wanted.
-function formerWrites(
-  plan: NamespacePlan,
-  observed: ObservedNamespace,
-  { isSettled }: { secretName: string; isSettled: boolean },
-): Write[] {
-  if (!isSettled) return [];
+// A Secret under a former name goes when the new one holds all that is still wanted.
+function formerWrites(plan: NamespacePlan, observed: ObservedNamespace): Write[] {
   return observed.formerSecrets
     .filter((former) => former.isOurs && [...(former.hosts?.keys() ?? [])].every(isElsewhereOrGone))
     .flatMap((former): Write[] => [
