@@ -10,8 +10,12 @@ export function crdTemplate(): GeneratedFile {
   const annotated = {
     apiVersion,
     kind,
-    // Deleting a CRD deletes every resource of its kind.
-    metadata: { ...metadata, annotations: { 'helm.sh/resource-policy': 'keep' } },
+    metadata: {
+      ...metadata,
+      labels: { 'app.kubernetes.io/name': 'ecr-pull-secrets', 'app.kubernetes.io/part-of': 'ecr-pull-secrets' },
+      // Deleting a CRD deletes every resource of its kind.
+      annotations: { 'helm.sh/resource-policy': 'keep' },
+    },
     ...body,
   };
   const yaml = stringify(annotated, { lineWidth: 0 });
