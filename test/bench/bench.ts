@@ -1,0 +1,220 @@
+// `npm run bench [-- --namespaces=5000] [-- --write]`: what the operator costs on a real control plane, as ratios to a
+// limit measured in the same run. Prints a table, writes test/bench/results.json, and with --write docs/performance.md.
+import { execFileSync } from 'node:child_process';
+import { existsSync, writeFileSync } from 'node:fs';
+import { cpus, totalmem } from 'node:os';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { writeVerbs, type AuditEvent } from '../cluster/auditLog.ts';
+import { startCluster } from '../cluster/cluster.ts';
+import { eventually } from '../cluster/eventually.ts';
+import { installDeploy, leaderOf, operatorAccount, operatorUser, startOperator } from '../cluster/operator.ts';
+import { StandInEcr } from '../cluster/standInEcr.ts';
+import { Appearances } from './appearances.ts';
+import { idleCpuPercent, percentile } from './processFigures.ts';
+import { rawWrites } from './rawWrites.ts';
+import { printReport, reportMarkdown, type Figure } from './report.ts';
+
+const root = fileURLToPath(new URL('../../', import.meta.url));
+const { values: flags } = parseArgs({
+  options: { namespaces: { type: 'string', default: '1000' }, write: { type: 'boolean', default: false } },
+});
+const N = Number(flags.namespaces);
+const HOST = '123456789012.dkr.ecr.us-east-1.amazonaws.com';
+const RESOURCE = '/apis/ecr.pullsecrets.io/v1alpha1/clusterecrpullsecrets/bench';
+const NEW_NAMESPACES = 40;
+
+const figures: Figure[] = [];
+const step = (text: string): void => void process.stderr.write(`${text}\n`);
+
+step('building the bundle');
+execFileSync(process.execPath, [`${root}scripts/bundle.ts`], { stdio: 'ignore' });
+const bundle = `${root}dist/ecr-pull-secrets.js`;
+
+const cluster = await startCluster();
+const ecr = await StandInEcr.start();
+try {
+  step(`a control plane with ${N} namespaces`);
+  await installDeploy(cluster);
+  await createNamespaces('raw-a', N);
+  await createNamespaces('run', N);
+  await createNamespaces('raw-b', N);
+  const own = await cluster.clientFor(operatorAccount);
+  const auth = Buffer.from(`AWS:${'x'.repeat(2_000)}`).toString('base64');
+
+  step('the raw limit, before');
+  const rawBefore = await timeOf(() => rawWrites(own, names('raw-a', N), auth));
+
+  step('the operator');
+  const operator = await startOperator({ cluster, env: ecr.env, ...(existsSync(bundle) && { main: bundle }) });
+  await leaderOf([operator]);
+  const idleRss = operator.memory();
+  let mark = cluster.auditMark();
+  await cluster.admin.create({
+    apiVersion: 'ecr.pullsecrets.io/v1alpha1',
+    kind: 'ClusterECRPullSecret',
+    metadata: { name: 'bench' },
+    spec: {
+      registries: [{ host: HOST }],
+      namespaces: { names: ['run-*', 'new-*'] },
+      verification: { mode: 'Disabled' },
+    },
+  });
+  await settled(N);
+  const first = operatorWrites(mark);
+  const servedMs = spanOf(first);
+
+  step('the raw limit, after');
+  const rawAfter = await timeOf(() => rawWrites(own, names('raw-b', N), auth));
+  const rawMs = (rawBefore + rawAfter) / 2;
+  add('serve all namespaces', `${seconds(servedMs)} s`, `raw ${seconds(rawBefore)} and ${seconds(rawAfter)} s`);
+  add('… as a ratio to the raw writes', (servedMs / rawMs).toFixed(2), '≤ 1.5, aim 1.2', servedMs / rawMs <= 1.5);
+  const perNamespace = first.length / N;
+  add('API writes per namespace, first', perNamespace.toFixed(2), '2.00', perNamespace === 2);
+  add('AWS calls', String(ecr.calls.length), '1', ecr.calls.length === 1);
+  const rss = operator.memory();
+  add('resident memory', mebibytes(rss), '≤ 130 MiB', rss <= 130 * 2 ** 20);
+  add('… before the resource', mebibytes(idleRss), '');
+
+  step('a refresh');
+  mark = cluster.auditMark();
+  await sleep(10_000); // never within 10 s of the last
+  await cluster.kubectl('annotate', 'cecr', 'bench', 'ecr.pullsecrets.io/refresh-requested-at=now', '--overwrite');
+  await eventually('all are refreshed', () => operatorWrites(mark).length >= N && settledWrites(mark), 180_000);
+  const refresh = operatorWrites(mark);
+  add('API writes per namespace, refresh', (refresh.length / N).toFixed(2), '1.00', refresh.length === N);
+  add('refresh all, at 50 a second', `${seconds(spanOf(refresh))} s`, '');
+  add('AWS calls of a refresh', String(ecr.calls.length - 1), '1', ecr.calls.length === 2);
+
+  step('idle');
+  const idle = await idleCpuPercent(operator.pid, 20_000);
+  add('CPU while idle', `${idle.toFixed(2)} % of a core`, '');
+
+  step('new namespaces, one after the other');
+  const latency = await newNamespaces();
+  const own50 = percentile(latency.defaultAccount, 0.5);
+  const served50 = percentile(latency.served, 0.5);
+  add('default ServiceAccount appears, p50', `${own50.toFixed(0)} ms`, '');
+  const isQuick = served50 <= own50 + 40;
+  add('new namespace served, p50', `${served50.toFixed(0)} ms`, `≤ ${(own50 + 40).toFixed(0)} ms`, isQuick);
+  add('new namespace served, p97', `${percentile(latency.served, 0.97).toFixed(0)} ms`, '');
+
+  step('a restart');
+  await operator.stop();
+  mark = cluster.auditMark();
+  const calls = ecr.calls.length;
+  const again = await startOperator({ cluster, env: ecr.env, ...(existsSync(bundle) && { main: bundle }) });
+  await leaderOf([again]);
+  await sleep(10_000);
+  const writes = operatorWrites(mark).length;
+  add('AWS calls of a restart', String(ecr.calls.length - calls), '0', ecr.calls.length === calls);
+  add('API writes of a restart', String(writes), '0', writes === 0);
+
+  step('1,000 more');
+  const before = again.memory();
+  await createNamespaces('run-more', 1_000);
+  await settled(N + 1_000);
+  add('memory per 1,000 more namespaces', mebibytes(Math.max(0, again.memory() - before)), '');
+  await again.stop();
+} finally {
+  await ecr.close();
+  await cluster.stop();
+}
+
+const machine = `${cpus().length} cores (${cpus()[0]?.model.trim()}), ${Math.round(totalmem() / 2 ** 30)} GiB, Node ${process.version}`;
+const report = { date: new Date().toISOString().slice(0, 10), machine, namespaces: N, figures };
+writeFileSync(`${root}test/bench/results.json`, `${JSON.stringify(report, null, 2)}\n`);
+if (flags.write) writeFileSync(`${root}docs/performance.md`, reportMarkdown(report));
+printReport(report);
+process.exit(figures.some(({ isMet }) => isMet === false) ? 1 : 0);
+
+function add(name: string, value: string, target: string, isMet?: boolean): void {
+  figures.push({ name, value, target, ...(isMet !== undefined && { isMet }) });
+}
+
+function names(prefix: string, count: number): string[] {
+  return Array.from({ length: count }, (_, index) => `${prefix}-${index}`);
+}
+
+async function createNamespaces(prefix: string, count: number): Promise<void> {
+  const waiting = names(prefix, count);
+  const work = async (): Promise<void> => {
+    for (let name = waiting.pop(); name !== undefined; name = waiting.pop()) {
+      await cluster.admin.create({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } });
+    }
+  };
+  await Promise.all(Array.from({ length: 16 }, work));
+  await eventually(
+    `the default ServiceAccounts of ${prefix} are there`,
+    async () => {
+      const accounts = await cluster.admin.list('/api/v1/serviceaccounts', { fieldSelector: 'metadata.name=default' });
+      return accounts.filter(({ metadata }) => metadata.namespace?.startsWith(`${prefix}-`)).length >= count;
+    },
+    120_000,
+  );
+}
+
+// The writes that the namespaces cost: Secrets and ServiceAccounts; status, events, tokens and leases apart.
+function operatorWrites(since: number): AuditEvent[] {
+  return cluster.auditEvents({ user: operatorUser, verb: writeVerbs, since }).filter(({ objectRef, requestURI }) => {
+    const isOurs = objectRef?.resource === 'secrets' || objectRef?.resource === 'serviceaccounts';
+    return isOurs && objectRef?.name !== 'ecr-pull-tokens' && !requestURI.includes('dryRun');
+  });
+}
+
+function settledWrites(since: number): boolean {
+  const last = operatorWrites(since).at(-1);
+  return last !== undefined && Date.now() - Date.parse(last.stageTimestamp) > 1_500;
+}
+
+function spanOf(events: readonly AuditEvent[]): number {
+  const starts = events.map((event) => Date.parse(event.requestReceivedTimestamp));
+  const ends = events.map((event) => Date.parse(event.stageTimestamp));
+  return ends.reduce((a, b) => Math.max(a, b), 0) - starts.reduce((a, b) => Math.min(a, b), Infinity);
+}
+
+async function settled(count: number): Promise<void> {
+  await cluster.admin.waitFor<{ status?: { namespacesReady?: string } }>(
+    RESOURCE,
+    ({ status }) => status?.namespacesReady === `${count}/${count}`,
+    300_000,
+  );
+}
+
+async function timeOf(fn: () => Promise<void>): Promise<number> {
+  const mark = cluster.auditMark();
+  await fn();
+  return spanOf(operatorWrites(mark));
+}
+
+async function newNamespaces(): Promise<{ defaultAccount: number[]; served: number[] }> {
+  const seen = new Appearances();
+  await seen.watch(cluster.admin, '/api/v1/serviceaccounts?watch=1', ({ metadata, ['imagePullSecrets']: entries }) => {
+    const hasEntry = ((entries ?? []) as { name: string }[]).some(({ name }) => name === 'ecr-pull');
+    const key = `${metadata.namespace}/${metadata.name}`;
+    return [key, ...(hasEntry ? [`${key}/entry`] : [])];
+  });
+  await seen.watch(cluster.admin, '/api/v1/secrets?watch=1', ({ metadata }) => [
+    `${metadata.namespace}/secret/${metadata.name}`,
+  ]);
+  const defaultAccount: number[] = [];
+  const served: number[] = [];
+  for (const name of names('new', NEW_NAMESPACES)) {
+    const begun = performance.now();
+    await cluster.admin.create({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } });
+    defaultAccount.push((await seen.of(`${name}/default`)) - begun);
+    const both = [seen.of(`${name}/default/entry`), seen.of(`${name}/secret/ecr-pull`)];
+    served.push(Math.max(...(await Promise.all(both))) - begun);
+    await sleep(100);
+  }
+  return { defaultAccount, served };
+}
+
+function seconds(ms: number): string {
+  return (ms / 1_000).toFixed(2);
+}
+
+function mebibytes(bytes: number): string {
+  return `${(bytes / 2 ** 20).toFixed(0)} MiB`;
+}

@@ -1,0 +1,45 @@
+import type { KubeApi } from '../cluster/kubeApi.ts';
+
+const CONNECTIONS = 16;
+const LABELS = { 'app.kubernetes.io/managed-by': 'ecr-pull-secrets', 'velero.io/exclude-from-backup': 'true' };
+
+/**
+ * The limit that the operator is measured against: the same two writes for each namespace, with the operator's own token
+ * and rights, over 16 connections, and no logic at all.
+ */
+export async function rawWrites(client: KubeApi, namespaces: readonly string[], auth: string): Promise<void> {
+  const host = '123456789012.dkr.ecr.us-east-1.amazonaws.com';
+  const document = JSON.stringify({ auths: { [host]: { auth } } });
+  const data = { '.dockerconfigjson': Buffer.from(document).toString('base64') };
+  const annotations = {
+    'ecr.pullsecrets.io/hosts': JSON.stringify({ [host]: '0'.repeat(64) }),
+    'ecr.pullsecrets.io/service-accounts': '[{"names":["default"],"exclude":[]}]',
+  };
+  const accept = { accept: 'application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1' };
+  const waiting = namespaces.toReversed();
+  const work = async (): Promise<void> => {
+    for (let namespace = waiting.pop(); namespace !== undefined; namespace = waiting.pop()) {
+      const secret = await client.request('PATCH', `/api/v1/namespaces/${namespace}/secrets/ecr-pull`, {
+        query: { fieldManager: 'ecr-pull-secrets' },
+        contentType: 'application/apply-patch+yaml',
+        headers: accept,
+        body: {
+          apiVersion: 'v1',
+          kind: 'Secret',
+          type: 'kubernetes.io/dockerconfigjson',
+          metadata: { name: 'ecr-pull', namespace, labels: LABELS, annotations },
+          data,
+        },
+      });
+      const account = await client.request('PATCH', `/api/v1/namespaces/${namespace}/serviceaccounts/default`, {
+        query: { fieldManager: 'ecr-pull-secrets' },
+        contentType: 'application/json-patch+json',
+        body: [{ op: 'add', path: '/imagePullSecrets', value: [{ name: 'ecr-pull' }] }],
+      });
+      if (secret.status !== 201 || account.status !== 200) {
+        throw new Error(`raw writes of ${namespace}: ${secret.status}, ${account.status}`);
+      }
+    }
+  };
+  await Promise.all(Array.from({ length: CONNECTIONS }, work));
+}
