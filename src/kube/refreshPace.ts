@@ -18,8 +18,9 @@ export class RefreshPace {
 
   /** Whether one may go now; counts it if so. */
   take(): boolean {
-    if (this.#fill() === Infinity) return true;
-    if (this.#allowance < 1) return false;
+    const rate = this.#fill();
+    if (rate === Infinity) return true;
+    if (rate === 0 || this.#allowance < 1) return false;
     this.#allowance -= 1;
     return true;
   }
