@@ -337,6 +337,7 @@ describe('failures', () => {
     const world = await watching(await startApi());
     world.api.send('ERROR', statusBody(504, 'Timeout', { causes: [{ reason: 'ResourceVersionTooLarge' }] }));
     await pass(world, () => world.api.lists.length === 2);
+    expect(world.reflector.state.synced).toBe(true);
   });
 
   it('watch refused with 403: a new list, and so on', async () => {
