@@ -1,4 +1,6 @@
 import { ConfigurationError, OperatorError, ThrottledError, TransientError } from '../errors.ts';
+import { codeOfName } from './awsErrorNames.ts';
+import { awsErrorText } from './awsErrorText.ts';
 import { describeSource, type CredentialSource } from './identity.ts';
 
 /** What was tried, for the message. */
@@ -17,7 +19,7 @@ export interface AwsCall {
  */
 export function explainAwsError(error: unknown, call: AwsCall): OperatorError {
   if (error instanceof OperatorError) return error;
-  const seen = read(error);
+  const seen = read(error, call.secrets);
   for (const explain of [byName, byNetwork, byStatus]) {
     const explained = explain(seen, call);
     if (explained) return explained;
@@ -28,7 +30,7 @@ export function explainAwsError(error: unknown, call: AwsCall): OperatorError {
 
 /** Whether the signature was too old when it arrived: the process had been stopped. Another try is signed anew. */
 export function isStaleSignature(error: unknown): boolean {
-  const { name, message } = read(error);
+  const { name, message } = read(error, []);
   if (['RequestExpired', 'RequestTimeTooSkewed', 'RequestInTheFuture'].includes(name)) return true;
   return (
     ['InvalidSignatureException', 'SignatureDoesNotMatch', 'AuthFailure'].includes(name) &&
@@ -38,7 +40,7 @@ export function isStaleSignature(error: unknown): boolean {
 
 /** Whether the session that asked has ended: another one may do. */
 export function isExpiredSession(error: unknown): boolean {
-  return ['ExpiredToken', 'ExpiredTokenException'].includes(read(error).name);
+  return ['ExpiredToken', 'ExpiredTokenException'].includes(read(error, []).name);
 }
 
 interface Seen {
@@ -61,88 +63,39 @@ type SdkError = Partial<{
   $response: { statusCode?: number; headers?: Readonly<Record<string, string>> };
 }>;
 
-function read(error: unknown): Seen {
+function read(error: unknown, secrets: readonly string[]): Seen {
   const sdk = (error ?? {}) as SdkError;
-  const text = (value: unknown): string => (typeof value === 'string' ? value : '');
   return {
     error,
     // A name is an answer's text too: what does not look like one is not repeated.
-    name: /^[A-Za-z]{1,64}$/.test(text(sdk.name)) ? text(sdk.name) : 'an unknown error',
+    name: isName(text(sdk.name)) && !secrets.includes(text(sdk.name)) ? text(sdk.name) : UNKNOWN_NAME,
     message: text(sdk.message),
     code: text(sdk.code) || text((sdk.cause as SdkError | undefined)?.code),
-    status: sdk.$metadata?.httpStatusCode ?? sdk.$response?.statusCode ?? null,
+    status: statusOf(sdk),
     isService: sdk.$fault !== undefined,
     retryAfter: sdk.$response?.headers?.['retry-after'],
   };
 }
 
-const CODES: readonly (readonly [code: string, names: readonly string[]])[] = [
-  ['AccessDenied', ['AccessDeniedException', 'AccessDenied', 'UnauthorizedOperation', 'UnauthorizedException']],
-  ['ExpiredCredentials', ['ExpiredTokenException', 'ExpiredToken', 'TokenRefreshRequired']],
-  [
-    'InvalidCredentials',
-    [
-      'UnrecognizedClientException',
-      'InvalidClientTokenId',
-      'InvalidAccessKeyId',
-      'InvalidSignatureException',
-      'SignatureDoesNotMatch',
-      'IncompleteSignature',
-      'IncompleteSignatureException',
-      'MissingAuthenticationToken',
-      'MissingAuthenticationTokenException',
-      'AuthFailure',
-      'NotAuthorized',
-      'RequestExpired',
-      'RequestTimeTooSkewed',
-      'RequestInTheFuture',
-    ],
-  ],
-  [
-    'InvalidIdentityToken',
-    ['InvalidIdentityToken', 'InvalidIdentityTokenException', 'IDPRejectedClaim', 'IDPRejectedClaimException'],
-  ],
-  ['RegionDisabled', ['OptInRequired', 'RegionDisabledException', 'RegionDisabled']],
-  [
-    'InvalidRequest',
-    [
-      'ValidationError',
-      'ValidationException',
-      'InvalidParameterException',
-      'InvalidParameterValue',
-      'MalformedPolicyDocumentException',
-      'PackedPolicyTooLargeException',
-    ],
-  ],
-  ['IdentityProviderUnreachable', ['IDPCommunicationError', 'IDPCommunicationErrorException']],
-  ['NoCredentials', ['CredentialsProviderError', 'ProviderError', 'TokenProviderError']],
-  ['InvalidEndpoint', ['EndpointError']],
-  [
-    'Throttled',
-    [
-      'ThrottleException', // the name in ECR's user guide; the SDK does not know it
-      'ThrottlingException',
-      'Throttling',
-      'ThrottledException',
-      'TooManyRequestsException',
-      'RequestLimitExceeded',
-      'RequestThrottled',
-      'RequestThrottledException',
-      'LimitExceededException',
-      'SlowDown',
-      'PriorRequestNotComplete',
-      'BandwidthLimitExceeded',
-    ],
-  ],
-];
+function statusOf({ $metadata: metadata, $response: response }: SdkError): number | null {
+  return metadata?.httpStatusCode ?? response?.statusCode ?? null;
+}
 
-const codeOfName = new Map(CODES.flatMap(([code, names]) => names.map((name) => [name, code] as const)));
+function isName(name: string): boolean {
+  return /^[A-Z][A-Za-z]{2,63}$/.test(name) && /[a-z]/.test(name);
+}
+
+const UNKNOWN_NAME = 'an unknown error';
+
+function text(value: unknown): string {
+  return typeof value === 'string' ? value : '';
+}
 
 function byName(seen: Seen, call: AwsCall): OperatorError | null {
-  const code = codeOfName.get(seen.name);
+  const code = codeOfName(seen.name);
   if (code === undefined) return seen.status === 429 ? throttled(seen, call) : null;
   if (code === 'Throttled') return throttled(seen, call);
-  const message = meanings[code]?.(call, textOf(seen, call)) ?? '';
+  const message = meanings[code]?.(call, awsErrorText(seen.message, call.secrets) || seen.name) ?? '';
   const options = { cause: seen.error };
   if (code === 'IdentityProviderUnreachable') return new TransientError(code, message, options);
   return new ConfigurationError(code, message, options);
@@ -240,8 +193,7 @@ function byStatus(seen: Seen, call: AwsCall): OperatorError | null {
   if (status === null) return null;
   const options = { cause: seen.error };
   const host = hostOf(call);
-  const isAnswer =
-    seen.isService && seen.name !== 'an unknown error' && seen.name !== 'UnknownError' && seen.name !== 'Error';
+  const isAnswer = seen.isService && ![UNKNOWN_NAME, 'Unknown', 'UnknownError', 'Error'].includes(seen.name);
   if (status >= 500 && isAnswer)
     return new TransientError('ServerError', `AWS has a fault at ${host} (HTTP ${status})`, options);
   if (isAnswer) {
@@ -260,22 +212,4 @@ function byStatus(seen: Seen, call: AwsCall): OperatorError | null {
 
 function hostOf({ host, action }: AwsCall): string {
   return host ?? `the endpoint of ${action.split(':')[0] ?? 'AWS'}`;
-}
-
-const LONGEST_TEXT = 400; // characters
-
-// AWS' own words without a secret: the known ones by value, others by their look.
-function textOf(seen: Seen, call: AwsCall): string {
-  let text = seen.message;
-  for (const secret of call.secrets.filter((secret) => secret !== '')) text = text.replaceAll(secret, '…');
-  text = text
-    .replace(/[\p{C}\s]+/gu, ' ')
-    .replace(/\b(AKIA|ASIA)[A-Z0-9]{8,}/g, '…')
-    .split(' ')
-    .filter((word) => /^\W?arn:/.test(word) || !/[A-Za-z0-9+/=_%-]{32,}/.test(word))
-    .join(' ')
-    .trim()
-    .replace(/\.$/, '');
-  if (text === '' || /<[a-z!/]/i.test(text)) return seen.name;
-  return text.length > LONGEST_TEXT ? `${text.slice(0, LONGEST_TEXT)}…` : text;
 }

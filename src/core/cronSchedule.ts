@@ -21,14 +21,12 @@ export function parseCronSchedule(expression: string): CronSchedule | { whyNot: 
   }
   const { valid, error } = CronTime.validateCronExpression(expression.trim());
   if (!valid) return { whyNot: `not a cron expression: ${error?.message ?? 'it cannot be read'}` };
-  const [minutes = [], hours = [], daysOfMonth = [], months = [], daysOfWeek = []] = FIELDS.map((field, index) =>
-    expand(fields[index] ?? '', field),
-  );
-  const schedule = { minutes, hours, daysOfMonth, months, daysOfWeek };
+  const values = FIELDS.map((field, index) => expand(fields[index] ?? '', field));
   // cron takes the names of months and days in every field, and within numbers.
-  if (Object.values(schedule).some((values) => values.length === 0)) {
+  if (values.some(({ length }) => length === 0)) {
     return { whyNot: 'not a cron expression: names are for months and days of the week alone' };
   }
+  const schedule = scheduleOf(values);
   return isEverDue(schedule) ? schedule : { whyNot: 'never comes: no such day is in the calendar' };
 }
 
@@ -80,22 +78,36 @@ const FIELDS: readonly Field[] = [
   { low: 0, high: 7, names: DAYS },
 ];
 
-function expand(text: string, { low, high, names }: Field): number[] {
-  const number = (word: string): number => {
-    const named = names?.indexOf(word) ?? -1;
-    return named === -1 ? Number(word) : named;
-  };
-  const values = new Set<number>();
-  for (const part of text.toLowerCase().split(',')) {
-    const [range = '', step] = part.split('/');
-    const [first = '', last] = range === '*' ? [String(low), String(high)] : range.split('-');
-    const end = last === undefined ? (step === undefined ? number(first) : high) : number(last);
-    if (Number.isNaN(number(first) + end)) return [];
-    for (let value = number(first); value <= end; value += Number(step ?? 1)) values.add(value);
-  }
+function scheduleOf(values: readonly (readonly number[])[]): CronSchedule {
+  const [minutes = [], hours = [], daysOfMonth = [], months = [], daysOfWeek = []] = values;
+  return { minutes, hours, daysOfMonth, months, daysOfWeek };
+}
+
+// The values of a field that cron takes, ascending; [] where it has words that it should not have.
+function expand(text: string, field: Field): number[] {
+  const values = new Set(
+    text
+      .toLowerCase()
+      .split(',')
+      .flatMap((part) => expandPart(part, field)),
+  );
+  if (values.has(Number.NaN)) return [];
   // 7 is Sunday too.
-  if (high === 7 && values.delete(7)) values.add(0);
+  if (field.high === 7 && values.delete(7)) values.add(0);
   return [...values].sort((a, b) => a - b);
+}
+
+function expandPart(part: string, { low, high, names }: Field): number[] {
+  const number = (word: string): number => (names?.includes(word) ? names.indexOf(word) : Number(word));
+  const [range = '', step] = part.split('/');
+  const [first = '', last] = range.split('-');
+  const start = range === '*' ? low : number(first);
+  const openEnd = range === '*' || step !== undefined ? high : start;
+  const end = last === undefined ? openEnd : number(last);
+  if (Number.isNaN(start + end)) return [Number.NaN];
+  const values = [];
+  for (let value = start; value <= end; value += Number(step ?? 1)) values.push(value);
+  return values;
 }
 
 const LONGEST_MONTHS = [0, 31, 29, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
