@@ -109,26 +109,22 @@ test('fields are read as cron reads them, to the last value', () => {
   expect(schedule('0 0 * * 1,sun').daysOfWeek).toEqual([0, 1]);
 });
 
-test('in every zone that Node knows a daily schedule ticks once a day around each change of its clocks', () => {
-  const parsed = schedule('30 2 * * *');
-  const midnight = schedule('0 0 * * *');
-  for (const timeZone of Intl.supportedValuesOf('timeZone')) {
-    for (const week of weeksWithChange(timeZone)) {
-      for (const each of [parsed, midnight]) {
-        const days: string[] = [];
-        const last = week + 8 * DAY;
-        for (let tick = nextTick(each, timeZone, new Date(week)); tick.getTime() < last;) {
-          days.push(localOf(tick, timeZone).slice(0, 10));
-          const next = nextTick(each, timeZone, tick);
-          expect(next.getTime()).toBeGreaterThan(tick.getTime());
-          tick = next;
-        }
-        expect([timeZone, new Set(days).size]).toEqual([timeZone, days.length]);
-        expect(days.length).toBeGreaterThanOrEqual(7);
-      }
+test.each(['30 2 * * *', '0 0 * * *'])(
+  'in every zone that Node knows %s ticks once a day around each change of its clocks',
+  (expression) => {
+    const changes = Intl.supportedValuesOf('timeZone').flatMap((timeZone) =>
+      weeksWithChange(timeZone).map((week) => ({ timeZone, week })),
+    );
+    expect(changes.length).toBeGreaterThan(400);
+    for (const { timeZone, week } of changes) {
+      const ticks = ticksOf(expression, timeZone, new Date(week), new Date(week + 8 * DAY));
+      const days = ticks.map((tick) => localOf(tick, timeZone).slice(0, 10));
+      expect([timeZone, new Set(days).size]).toEqual([timeZone, days.length]);
+      expect(days.length).toBeGreaterThanOrEqual(7);
+      expect(ticks.map(Number)).toEqual(ticks.map(Number).sort((a, b) => a - b));
     }
-  }
-});
+  },
+);
 
 // Weeks at whose ends the local time of the same instant differs.
 function weeksWithChange(timeZone: string): number[] {
