@@ -1,4 +1,4 @@
-import { Document, isMap, isScalar, parseAllDocuments, type YAMLMap } from 'yaml';
+import { isMap, isScalar, parseAllDocuments, type Document, type YAMLMap } from 'yaml';
 
 import type { GeneratedFile } from './generate.ts';
 import { findHelm, helmTemplate } from './helm.ts';
