@@ -97,6 +97,7 @@ export async function startOperator(options: RunOptions, surroundings: Surroundi
     client,
     clock,
     log,
+    controller: operatorName,
     instance: identity,
     redact: (text: string) => redactor.redact(text),
   });
