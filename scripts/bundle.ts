@@ -35,7 +35,7 @@ export async function bundle(outdir: string = join(root, 'dist'), more: BuildOpt
   });
   // The folder stands alone in the image, where no other package.json says what its .js is.
   await writeFile(join(outdir, 'package.json'), '{ "type": "module" }\n');
-  return Math.max(...Object.values(metafile.outputs).map(({ bytes }) => bytes));
+  return Math.max(...Object.values(metafile?.outputs ?? {}).map(({ bytes }) => bytes));
 }
 
 if (process.argv[1] === fileURLToPath(import.meta.url)) {
