@@ -10,7 +10,7 @@ import { DepartedResources } from './departedResources.ts';
 import { reduceCrd } from './observedObjects.ts';
 import { resolveResource, type ResolveContext, type ResolvedResource } from './resolveResource.ts';
 
-/** While the CRD is younger than this, a list that an operator finds at its start may not be whole yet. */
+/** While the CRD is younger than this, the first list that an operator reads may not be whole yet. */
 const YOUNG_CRD_MS = 10 * 60_000;
 
 export interface ResourceBookOptions {
@@ -28,7 +28,7 @@ export class ResourceBook {
   readonly #options: ResourceBookOptions;
   readonly #departed: DepartedResources;
   readonly #resolved = new Map<string, ResolvedResource>();
-  readonly #startedAt: number;
+  #hasKnownAll = false; // the list was whole once: what has gone since is among the departed
   #hostsSeen = new Set<string>();
   #listedUnder: string | null = null; // the uid of the CRD under which the resources were listed
   #resources: Resources | null = null;
@@ -36,7 +36,6 @@ export class ResourceBook {
   constructor(options: ResourceBookOptions) {
     this.#options = options;
     this.#departed = new DepartedResources(options.clock);
-    this.#startedAt = options.serverNow();
   }
 
   /** Those that are listed, in the order of their names. */
@@ -86,6 +85,7 @@ export class ResourceBook {
   depart(name: string): void {
     const resolved = this.#resolved.get(name);
     if (!resolved) return;
+    this.#noteAge();
     this.#resolved.delete(name);
     this.#departed.depart(resolved.view, this.#listedUnder);
     this.changed();
@@ -97,6 +97,7 @@ export class ResourceBook {
     if (uid === this.#listedUnder) return;
     this.#listedUnder = uid;
     this.#hostsSeen = new Set(this.all.flatMap(({ view }) => view.registries?.map(({ host }) => host) ?? []));
+    this.#noteAge();
     this.changed();
   }
 
@@ -118,10 +119,17 @@ export class ResourceBook {
     return uid !== null && uid === this.#listedUnder;
   }
 
+  // An operator that was there before the CRD was replaced knows what has gone with it. One that has started since, or
+  // while there was none, cannot tell an empty list from one that is still being restored.
   get #isListYoung(): boolean {
+    this.#noteAge();
+    return !this.#hasKnownAll;
+  }
+
+  #noteAge(): void {
     const crd = this.#options.caches.crds.store.get(crdName);
-    if (!crd) return true;
-    return this.#startedAt > crd.createdAt && this.#options.serverNow() - crd.createdAt < YOUNG_CRD_MS;
+    if (crd?.uid !== this.#listedUnder) return;
+    this.#hasKnownAll ||= crd !== undefined && this.#options.serverNow() - crd.createdAt >= YOUNG_CRD_MS;
   }
 
   async #readCrdUid(): Promise<string | null> {

@@ -1,0 +1,112 @@
+import { describe, expect, it } from 'vitest';
+import { crdName } from '../../src/api/groupVersion.ts';
+import type { CrdObject, ResourceObject } from '../../src/controller/observedObjects.ts';
+import { ResourceBook } from '../../src/controller/resourceBook.ts';
+import { Store } from '../../src/kube/store.ts';
+import { FakeClock } from '../fakeClock.ts';
+
+const MINUTE = 60_000;
+const host = '123456789012.dkr.ecr.us-east-1.amazonaws.com';
+const spec = { registries: [{ host }], namespaces: {} };
+
+/** A book, and the cluster as its caches show it. */
+function world() {
+  const clock = new FakeClock();
+  const crds = new Store<CrdObject>({ clock });
+  const resources = new Store<ResourceObject>({ clock });
+  const cache = <T>(store: Store<T>) => ({ store, reflector: {} as never });
+  const uidNow = () => crds.get(crdName)?.uid;
+  const metadata = () => ({ name: crdName, uid: uidNow(), creationTimestamp: new Date(clock.now()).toISOString() });
+  const book = new ResourceBook({
+    caches: { resources: cache(resources), crds: cache(crds) },
+    client: { request: <T>() => Promise.resolve({ metadata: metadata() } as T) },
+    clock,
+    serverNow: () => clock.now(),
+    removalDelayMs: 0,
+    context: { env: {}, namespace: 'ours', credentialSecretNames: [], credentialSecret: () => undefined },
+  });
+  return {
+    clock,
+    book,
+    installCrd: (uid: string, ageMs = 0) => {
+      const value = { name: crdName, uid, resourceVersion: '1', isTerminating: false, createdAt: clock.now() - ageMs };
+      crds.set(crdName, { value, resourceVersion: '1' });
+      book.listed();
+    },
+    removeCrd: () => crds.delete(crdName),
+    addResource: (name: string) => {
+      const value = {
+        name,
+        uid: name,
+        resourceVersion: '1',
+        generation: 1,
+        refreshRequestedAt: null,
+        isDeleting: false,
+      };
+      resources.set(name, { value: { ...value, spec, status: undefined }, resourceVersion: '1' });
+      book.read(name);
+    },
+    removeResource: (name: string) => {
+      resources.delete(name);
+      book.depart(name);
+    },
+  };
+}
+
+describe('hosts that no listed resource names', () => {
+  it('are nobody’s under a CRD of some age', () => {
+    const { book, installCrd } = world();
+    installCrd('a', 11 * MINUTE);
+    expect(book.resources.heldUnlessIn).toBeNull();
+  });
+
+  it('are held by an operator that has started since the CRD was made, until that is ten minutes old', async () => {
+    const { book, clock, installCrd } = world();
+    installCrd('a', 2 * MINUTE);
+    expect(book.resources.heldUnlessIn).toEqual(new Set());
+    await clock.advance((book.trustedInMs ?? 0) + 1);
+    book.changed();
+    expect(book.resources.heldUnlessIn).toBeNull();
+    expect(book.trustedInMs).toBeNull();
+  });
+
+  it('are held by an operator that has started while there was no CRD: it is back before its resources', async () => {
+    const { book, clock, installCrd } = world();
+    expect(book.resources.heldUnlessIn).toEqual(new Set());
+    await clock.advance(MINUTE);
+    installCrd('a');
+    book.changed();
+    expect(book.resources.heldUnlessIn).toEqual(new Set());
+  });
+
+  it('are held on when the CRD is replaced a second time before the first list could be trusted', async () => {
+    const { book, clock, installCrd, removeCrd } = world();
+    installCrd('a', 1 * MINUTE);
+    removeCrd();
+    await clock.advance(MINUTE);
+    installCrd('b');
+    book.changed();
+    expect(book.resources.heldUnlessIn).toEqual(new Set());
+  });
+
+  it('are nobody’s to an operator that knows what has gone with the CRD, which stays held', async () => {
+    const { book, installCrd, removeCrd, addResource, removeResource } = world();
+    installCrd('a', 11 * MINUTE);
+    addResource('production');
+    removeResource('production');
+    removeCrd();
+    installCrd('b');
+    await book.settle();
+    expect(book.resources.heldUnlessIn).toBeNull();
+    expect(book.resources.inOrder.map(({ name, held }) => [name, held])).toEqual([['production', 'VanishedWithCrd']]);
+  });
+
+  it('are not those of a resource that was listed and deleted under the young CRD', async () => {
+    const { book, installCrd, addResource, removeResource } = world();
+    installCrd('a', 1 * MINUTE);
+    addResource('production');
+    removeResource('production');
+    expect((await book.settle()).map(({ name }) => name)).toEqual(['production']);
+    expect(book.resources.heldUnlessIn).toEqual(new Set([host]));
+  });
+});
