@@ -96,8 +96,10 @@ export class HostPublication {
     return Math.min(end, this.#recheckAt ?? Infinity);
   }
 
+  /** Ends a check; one that a token waits for is due again. */
   stop(): void {
     this.#endCheck();
+    if (this.#candidate) this.#recheckAt ??= this.#o.now();
   }
 
   #judge(now: number, mayExpire: boolean): void {

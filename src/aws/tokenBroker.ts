@@ -18,6 +18,7 @@ export interface StoredToken {
   readonly issuedAt: string; // RFC 3339
   readonly expiresAt: string;
   readonly sessionEndsAt: string | null;
+  readonly jitter?: number; // of its refresh, in [0, 1)
 }
 
 export interface TokenChange {
@@ -64,6 +65,7 @@ export class TokenBroker {
   #sinceTick: Stopwatch | null = null; // null: not started
   #cancelTick: () => void = () => {};
   #isTelling = false;
+  #kept = ''; // what the store has, as far as we know
 
   constructor(options: TokenBrokerOptions) {
     this.#o = options;
@@ -105,7 +107,7 @@ export class TokenBroker {
 
   /** Tokens of an earlier run, or of the leader before; newer ones win. Used only where their key is wanted. */
   restore(tokens: readonly StoredToken[]): void {
-    for (const { key, host, auth, issuedAt, expiresAt, sessionEndsAt } of tokens) {
+    for (const { key, host, auth, issuedAt, expiresAt, sessionEndsAt, jitter } of tokens) {
       const token = {
         auth,
         issuedAt: new Date(issuedAt),
@@ -114,8 +116,9 @@ export class TokenBroker {
       };
       const times = [token.issuedAt, token.expiresAt, token.sessionEndsAt ?? token.issuedAt];
       if (times.some((time) => Number.isNaN(time.getTime()))) continue;
-      this.#refresher(key).restore(host, token);
+      this.#refresher(key).restore(host, token, jitter ?? this.#o.random());
     }
+    this.#kept = textOf(tokens);
     this.#tick();
   }
 
@@ -193,14 +196,22 @@ export class TokenBroker {
     this.#changes.clear();
     for (const change of changes) this.#o.onChange(change);
     // The leader's are the tokens: a standby has them from there.
-    if (this.#o.isLeader() && changes.some(({ reason }) => reason === 'token')) this.#o.persist(this.#stored());
+    if (this.#o.isLeader() && changes.some(({ reason }) => reason === 'token')) this.#keep();
+  }
+
+  #keep(): void {
+    const tokens = this.#stored();
+    const text = textOf(tokens);
+    if (text === this.#kept) return;
+    this.#kept = text;
+    this.#o.persist(tokens);
   }
 
   #stored(): StoredToken[] {
     return [...this.#refreshers].flatMap(([key, refresher]) =>
       refresher.publishedHosts().flatMap((host) => {
         const token = refresher.publication(host)?.published;
-        return token ? [stored(key, host, token)] : [];
+        return token ? [{ ...stored(key, host, token), jitter: refresher.jitter }] : [];
       }),
     );
   }
@@ -219,6 +230,11 @@ export class TokenBroker {
     const isWanted = [...this.#refreshers.values()].some((other) => other.region === region && other.wantsHost(host));
     if (region !== null && !isWanted) this.#o.metrics.forgetHost(region, host);
   }
+}
+
+function textOf(tokens: readonly StoredToken[]): string {
+  const id = ({ key, host }: StoredToken): string => `${key} ${host}`;
+  return JSON.stringify(tokens.toSorted((a, b) => id(a).localeCompare(id(b))));
 }
 
 function stored(key: string, host: string, token: AuthorizationToken): StoredToken {

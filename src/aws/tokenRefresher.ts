@@ -37,10 +37,11 @@ interface HostEntry {
 export class TokenRefresher {
   readonly #o: TokenRefresherOptions;
   readonly #hosts = new Map<string, HostEntry>();
-  readonly #stopping = new AbortController();
+  #stopping = new AbortController();
   #want: MergedWant | null = null;
   #revisions: ReadonlySet<string> | null = null; // those last seen
   #token: AuthorizationToken | null = null; // the newest
+  #jitter = 0; // of its refresh, in [0, 1): drawn once, so that nothing moves it
   #failure: Failure | null = null;
   #failures = 0; // in a row
   #nextAt = -Infinity; // ms on the server's clock, as `askedAt`
@@ -65,12 +66,13 @@ export class TokenRefresher {
     if (this.#token && this.#failures === 0 && !hasSameTiming(before, want)) this.#schedule(this.#token);
   }
 
-  /** A token of an earlier run, or of the leader before. */
-  restore(host: string, token: AuthorizationToken): void {
+  /** A token of an earlier run, or of the leader before, and the jitter of its refresh. */
+  restore(host: string, token: AuthorizationToken, jitter: number): void {
     if (!this.lifeOf(token)) return;
     this.#entry(host).publication.restore(token);
     if (this.#token && this.#token.issuedAt >= token.issuedAt) return;
     this.#token = token;
+    this.#jitter = jitter;
     if (this.#askedAt !== null && token.issuedAt.getTime() >= this.#askedAt) this.#askedAt = null;
     this.#succeed(token);
   }
@@ -116,6 +118,10 @@ export class TokenRefresher {
     return this.#want?.hosts.has(host) ?? false;
   }
 
+  get jitter(): number {
+    return this.#jitter;
+  }
+
   get region(): string | null {
     return this.#want?.request.region ?? null;
   }
@@ -134,8 +140,10 @@ export class TokenRefresher {
     return this.#want === null && this.#hosts.size === 0 && this.#inFlight === null;
   }
 
+  /** Ends what is under way. Who leads again goes on with `tick`. */
   async stop(): Promise<void> {
     this.#stopping.abort();
+    this.#stopping = new AbortController();
     for (const { publication } of this.#hosts.values()) publication.stop();
     await this.#inFlight;
   }
@@ -209,10 +217,13 @@ export class TokenRefresher {
     this.#askedAt = null;
     this.#sinceAttempt = new Stopwatch(this.#o.clock);
     const { source, onSettled } = this.#o;
+    const { signal } = this.#stopping;
     this.#inFlight = source
-      .fetch(want.request, this.#stopping.signal)
+      .fetch(want.request, signal)
       .then((token) => this.#received(token))
-      .catch((error: unknown) => this.#failed(outcomeOf(error), error))
+      .catch((error: unknown) => {
+        if (!signal.aborted) this.#failed(outcomeOf(error), error);
+      })
       .finally(() => {
         this.#inFlight = null;
         this.#isWaking = false;
@@ -223,6 +234,7 @@ export class TokenRefresher {
   #received(token: AuthorizationToken): void {
     endOfLife({ ...token, outliveSession: this.#want?.outliveSession ?? false });
     this.#token = token;
+    this.#jitter = this.#o.random();
     this.#o.log.info({ region: this.region, issuedAt: token.issuedAt, expiresAt: token.expiresAt }, 'token refreshed');
     this.#succeed(token);
     for (const [host, { publication }] of this.#hosts) {
@@ -240,7 +252,7 @@ export class TokenRefresher {
   }
 
   #schedule(token: AuthorizationToken): void {
-    const { random, time } = this.#o;
+    const { time } = this.#o;
     const lastAttemptAt = this.#sinceAttempt ? new Date(time.now() - this.#sinceAttempt.elapsedMs()) : null;
     const end = new Date(this.#endOf(token));
     const schedules = this.#want?.schedules ?? [];
@@ -248,13 +260,13 @@ export class TokenRefresher {
       issuedAt: token.issuedAt,
       endOfLife: end,
       schedules,
-      random,
+      random: () => this.#jitter,
       lastAttemptAt,
     }).getTime();
   }
 
   #failed(outcome: Outcome, error: unknown): void {
-    if (outcome.kind === 'Stopped' || this.#stopping.signal.aborted) return;
+    if (outcome.kind === 'Stopped') return;
     const { code, message } = 'message' in outcome ? outcome : { code: outcome.kind, message: outcome.kind };
     const fields = { region: this.region, code, ...(outcome.kind === 'Unexpected' && { err: error }) };
     this.#o.log.warn(fields, `token not refreshed: ${message}`);

@@ -6,6 +6,8 @@ import { isTimeZone, nextTick, parseCronSchedule } from './cronSchedule.ts';
 export const SHORTEST_INTERVAL_MS = 10_000;
 
 const LONGEST_LIFE_MS = 12 * 3_600_000; // what ECR gives
+// The Date of an answer is in whole seconds, and not of the moment in which the token was made.
+const LIFE_GRAIN_MS = 60_000;
 const LONGEST_RETRY_MS = 5 * 60_000;
 const LONGEST_RETRY_WITHOUT_TOKEN_MS = 30_000;
 const TICK_SPREAD_MS = 60_000;
@@ -37,10 +39,10 @@ export function endOfLife(token: {
       `AWS gave a token that is of no use: ${what}; look at the clocks of whoever answers for AWS`,
     );
   }
-  if (end - issued <= LONGEST_LIFE_MS) return { endOfLife: new Date(end), note: null };
+  const isTooLong = end - issued > LONGEST_LIFE_MS + LIFE_GRAIN_MS;
   return {
-    endOfLife: new Date(issued + LONGEST_LIFE_MS),
-    note: 'the token claims to live above 12 h: 12 h are counted',
+    endOfLife: new Date(Math.min(end, issued + LONGEST_LIFE_MS)),
+    note: isTooLong ? 'the token claims to live above 12 h: 12 h are counted' : null,
   };
 }
 

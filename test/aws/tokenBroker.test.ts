@@ -557,6 +557,19 @@ describe('after a restart', () => {
     expect(bench.calls).toEqual([5 * HOUR]);
   });
 
+  test('its refresh is due when it was before, and what is stored is not written again', async () => {
+    const before = new Bench({ random: () => 0.75 });
+    await before.run();
+    const { nextRefreshTime } = before.status();
+    const bench = new Bench({ clock: before.clock, random: () => 0.25 });
+    bench.broker.restore(before.stored);
+    await bench.run();
+    expect(bench.status().nextRefreshTime).toEqual(nextRefreshTime);
+    expect(bench.writes).toBe(0);
+    await bench.clock.advance(6 * HOUR);
+    expect(bench.writes).toBe(1);
+  });
+
   test('a token of another identity is not used', async () => {
     const bench = await restarted({ after: HOUR });
     await bench.run(wantOf({ key: 'other' }));
@@ -615,6 +628,23 @@ describe('after a restart', () => {
     await bench.run();
     expect(bench.auth()).toBe('token-1');
   });
+});
+
+test('who leads again after a pause refreshes again, and finishes a check that was cut short', async () => {
+  const bench = new Bench();
+  await bench.run();
+  await bench.clock.advance(6 * HOUR - SECOND);
+  bench.check = () => new Promise(() => {});
+  await bench.clock.advance(SECOND);
+  expect(bench.auth()).toBe('token-1');
+  await bench.broker.stop();
+  await bench.clock.advance(MINUTE);
+  bench.check = () => ACCEPTED;
+  bench.broker.start();
+  await flush();
+  expect(bench.auth()).toBe('token-2');
+  await bench.clock.advance(7 * HOUR);
+  expect(bench.auth()).toBe('token-3');
 });
 
 test('no call is made after stop', async () => {

@@ -32,6 +32,10 @@ describe('endOfLife', () => {
     expect(life.note).toContain('12 h');
   });
 
+  test('is 12 h without a note where it is longer by what an answer takes, and by the rounding of its Date', () => {
+    expect(end(12 * HOUR + 999, null)).toEqual({ endOfLife: after(12 * HOUR), note: null });
+  });
+
   test.each([-1, 0, -11 * 365 * 24 * HOUR, Number.NaN])('is refused in the past (%i ms)', (ms) => {
     expect(() => end(ms, null)).toThrow('of no use');
     expect(() => end(12 * HOUR, ms)).toThrow('of no use');
