@@ -185,12 +185,13 @@ async function deleteTokenStore({ client, namespace }: Cleanup): Promise<void> {
   }
 }
 
+const NAMES_TOLD = 3;
+
 function incomplete({ namespaces, errors }: Round): TransientError {
+  const names = namespaces.toSorted().slice(0, NAMES_TOLD).join(', ');
+  const more = namespaces.length > NAMES_TOLD ? ` and ${namespaces.length - NAMES_TOLD} more` : '';
   const example = errors[0] === undefined ? '' : `: ${errors[0]}`;
-  return new TransientError(
-    'Incomplete',
-    `${namespaces.length} namespaces still hold something of ${fieldManager}${example}`,
-  );
+  return new TransientError('Incomplete', `something of ${fieldManager} is left in ${names}${more}${example}`);
 }
 
 function messageOf(error: unknown): string {

@@ -10,6 +10,8 @@ export interface Right {
 }
 
 const ASK_AGAIN_MS = 15_000;
+// RBAC knows no "apply": it is a patch, and a create where the object is absent.
+const VERBS_OF = new Map([['apply', ['patch', 'create']]]);
 
 /**
  * The rights that the operator was found to lack. A 403 alone proves nothing, since a quota or a webhook answers so for
@@ -38,8 +40,19 @@ export class Permissions {
     return this.#missing.has(`${verb} ${resource}`);
   }
 
-  /** After a 403: whether the right is truly missing. */
+  /** After a 403: whether a right is truly missing. */
   async confirmMissing(right: Right): Promise<boolean> {
+    const missing: boolean[] = [];
+    for (const verb of VERBS_OF.get(right.verb) ?? [right.verb]) missing.push(await this.#confirm({ ...right, verb }));
+    return missing.includes(true);
+  }
+
+  stop(): void {
+    this.#cancel?.();
+    this.#cancel = null;
+  }
+
+  async #confirm(right: Right): Promise<boolean> {
     const key = `${right.verb} ${right.resource}`;
     if (this.#missing.has(key)) return true;
     if (await this.#isAllowed(right)) return false;
@@ -47,11 +60,6 @@ export class Permissions {
     this.#askLater();
     this.#onChange();
     return true;
-  }
-
-  stop(): void {
-    this.#cancel?.();
-    this.#cancel = null;
   }
 
   #askLater(): void {

@@ -37,9 +37,7 @@ export function resolveResource(object: ResourceObject, context: ResolveContext)
   const { spec } = parsed;
   const registries = registriesOf(spec);
   if ('problem' in registries) return refused(object, registries.problem);
-  const scheduleProblem = spec.refresh.schedule
-    ? whyScheduleIsWrong(spec.refresh.schedule, spec.refresh.timeZone)
-    : null;
+  const scheduleProblem = whyScheduleIsWrong(spec.refresh.schedule, spec.refresh.timeZone);
   if (scheduleProblem) return refused(object, { code: 'InvalidSpec', message: `spec.refresh: ${scheduleProblem}` });
   const identity = identityOf(spec, context);
   const common = { object, isSuspended: spec.suspend, specProblem: null, registries: registries.hosts };

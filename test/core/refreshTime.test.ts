@@ -162,6 +162,8 @@ test.each([
   ['0 0 * * foo', undefined, 'not a cron expression'],
   ['*/0 * * * *', undefined, 'not a cron expression'],
   ['0 0 * * *', 'Europe/Pariss', 'Europe/Pariss'],
+  [undefined, 'Europe/Pariss', 'Europe/Pariss'],
+  [undefined, undefined, null],
   ['0 0 * * *', '', 'time zone'],
 ])('whyScheduleIsWrong(%j, %j)', (expression, timeZone, why) => {
   const reason = whyScheduleIsWrong(expression, timeZone);
