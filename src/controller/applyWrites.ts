@@ -86,7 +86,9 @@ async function applySecret(write: Extract<Write, { kind: 'ApplySecret' }>, conte
   try {
     return await sendSecret(body, write.observed, context);
   } catch (error) {
-    if (write.observed && isImmutable(error)) return recreate(body, write.observed, context);
+    if (write.observed && isImmutable(error)) {
+      return recreate(secretBody(entries, { ...write, observed: null }, context), write.observed, context);
+    }
     throw explained(error, context);
   }
 }
@@ -134,12 +136,14 @@ interface SecretBody {
 
 function secretBody(
   entries: ReadonlyMap<string, DockerAuth>,
-  { patterns }: Pick<Extract<Write, { kind: 'ApplySecret' }>, 'patterns'>,
+  { patterns, observed }: Pick<Extract<Write, { kind: 'ApplySecret' }>, 'patterns' | 'observed'>,
   { namespace, secretName }: WriteContext,
 ): SecretBody {
   const hashes = [...entries].map(([host, entry]) => [host, hashOf(entry)] as const);
   return {
     ...{ apiVersion: 'v1', kind: 'Secret', type: dockerConfigType },
+    // An apply that changes nothing would pass on one that is immutable; this one is refused, and it is made anew.
+    ...(observed?.mayBeImmutable && { immutable: false }),
     metadata: {
       name: secretName,
       namespace,
@@ -230,11 +234,13 @@ function serviceAccountPath({ namespace }: WriteContext, name: string): string {
   return `/api/v1/namespaces/${namespace}/serviceaccounts/${name}`;
 }
 
+const IMMUTABLE_FIELDS: ReadonlySet<string> = new Set(['data', 'immutable']);
+
 function isImmutable(error: unknown): boolean {
   return (
     error instanceof ApiStatusError &&
     error.status === 422 &&
-    error.causes.some((cause) => cause.field === 'data' && /immutable/.test(cause.message ?? ''))
+    error.causes.some(({ field, message = '' }) => IMMUTABLE_FIELDS.has(field ?? '') && /immutable/.test(message))
   );
 }
 

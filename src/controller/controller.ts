@@ -70,7 +70,7 @@ export class Controller {
     this.#options = options;
     const { clock, client, caches, serverNow, log, events, secretName, removalDelayMs } = options;
     const { env, namespace, credentialSecretNames, refreshRate } = options;
-    const credentialSecret = (name: string) => caches.credentials.get(name)?.store.get(name);
+    const credentialSecret = (name: string) => caches.credentials.get(name)?.store.get(`${namespace}/${name}`);
     const context = { env, namespace, credentialSecretNames, credentialSecret };
     this.#book = new ResourceBook({ caches, client, clock, serverNow, removalDelayMs, context });
     this.#tokens = new Tokens({ broker: options.broker, book: this.#book });

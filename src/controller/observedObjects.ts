@@ -66,12 +66,15 @@ export interface SecretObject extends ObservedSecret {
 export function reduceSecret({ metadata }: KubeObject): SecretObject {
   const { labels: itsLabels = {}, annotations: itsAnnotations = {}, managedFields: entries = [] } = metadata;
   const applied = entries.find((entry) => isOurs(entry) && entry.operation === 'Apply');
+  // Our own claim to it says that it is false: see applyWrites.
+  const mayBeImmutable = !(applied && setsImmutable(applied)) && entries.some(setsImmutable);
   const hasMark = itsLabels[labels.managedBy] === fieldManager || itsAnnotations[annotations.hosts] !== undefined;
   return {
     ...identify(metadata),
     namespace: metadata.namespace ?? '',
     isOurs: hasMark || applied !== undefined,
-    isIntact: applied !== undefined && OWNED_WHILE_INTACT.every((path) => ownsField(applied, path)),
+    isIntact: !mayBeImmutable && applied !== undefined && OWNED_WHILE_INTACT.every((path) => ownsField(applied, path)),
+    ...(mayBeImmutable && { mayBeImmutable }),
     hosts: hostHashes(readJson(itsAnnotations[annotations.hosts])),
     patterns: patternsOf(readJson(itsAnnotations[annotations.serviceAccounts])),
     otherManager: latest(entries.filter((entry) => !isOurs(entry)))?.manager ?? null,
@@ -140,6 +143,10 @@ function isOurs(entry: ManagedFieldsEntry): boolean {
 
 function ownsList(entry: ManagedFieldsEntry): boolean {
   return ownsField(entry, ['f:imagePullSecrets']);
+}
+
+function setsImmutable(entry: ManagedFieldsEntry): boolean {
+  return ownsField(entry, ['f:immutable']);
 }
 
 function ownsField(entry: ManagedFieldsEntry, path: readonly string[]): boolean {

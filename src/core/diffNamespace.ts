@@ -11,6 +11,8 @@ export interface ObservedSecret {
   readonly isOurs: boolean;
   /** Our field manager still owns the data, the labels and the annotations: nobody has edited them. */
   readonly isIntact: boolean;
+  /** Somebody has set `immutable` on it. Whether to true, metadata does not tell. */
+  readonly mayBeImmutable?: boolean;
   /** host → hash of its entry, from the annotation; null where that is absent or cannot be read. */
   readonly hosts: ReadonlyMap<string, string> | null;
   /** The ServiceAccount patterns whose entries we have made here. */

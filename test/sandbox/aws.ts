@@ -58,18 +58,21 @@ export class SandboxAws {
   readonly settings: AwsSettings;
   readonly tokens: IssuedTokens;
   readonly sessions: AwsSessions;
+  readonly #localNow: () => number;
   readonly #modes = new AwsModes();
   readonly #servers = new Map<AwsService, LoopbackServer>();
 
-  private constructor(settings: Partial<AwsSettings>) {
+  private constructor(settings: Partial<AwsSettings>, now: () => number) {
     this.settings = { ...DEFAULTS, ...settings };
-    const now = (): number => this.now();
-    this.tokens = new IssuedTokens(now);
-    this.sessions = new AwsSessions({ now, account: () => this.settings.account });
+    this.#localNow = now;
+    const awsNow = (): number => this.now();
+    this.tokens = new IssuedTokens(awsNow);
+    this.sessions = new AwsSessions({ now: awsNow, account: () => this.settings.account });
   }
 
-  static async start(settings: Partial<AwsSettings> = {}): Promise<SandboxAws> {
-    const aws = new SandboxAws(settings);
+  /** `now`: the clock to which `clockOffsetMs` is added. */
+  static async start(settings: Partial<AwsSettings> = {}, now: () => number = Date.now): Promise<SandboxAws> {
+    const aws = new SandboxAws(settings, now);
     for (const service of SERVICES) {
       const listener = (request: IncomingMessage, response: ServerResponse): void =>
         void aws.#serve(service, request, response);
@@ -96,7 +99,7 @@ export class SandboxAws {
 
   /** AWS's clock, ms. */
   now(): number {
-    return Date.now() + this.settings.clockOffsetMs;
+    return this.#localNow() + this.settings.clockOffsetMs;
   }
 
   /** Resolves when it is in force: a port that goes down is closed, one that comes up again listens. */

@@ -25,9 +25,11 @@ export interface SandboxOptions extends Omit<ApiServerOptions, 'users' | 'tls'> 
   readonly policy?: boolean;
   readonly https?: boolean; // of the API server; the registry always is
   readonly aws?: Partial<AwsSettings>;
+  /** AWS's clock; by default the machine's. */
+  readonly now?: () => number;
   /** Names under which the registry is reached, by pods and by way of the proxy. */
   readonly registryHosts?: readonly string[];
-  /** Applied beside the CustomResourceDefinition, which `crd: false` leaves out. */
+  /** Applied beside the CustomResourceDefinition, which `crd: false` leaves out; all of it counts as an hour old. */
   readonly manifests?: readonly Manifest[];
   readonly crd?: boolean;
   /** Lets this process trust the sandbox's authority, as an operator in process has to. */
@@ -55,6 +57,8 @@ export interface Sandbox extends AsyncDisposable {
   close(): Promise<void>;
 }
 
+const INSTALLED_AGO_MS = 3_600_000;
+
 export const operatorToken = 'sandbox-operator-token';
 
 export const defaultRegistryHosts: readonly string[] = [
@@ -72,7 +76,7 @@ export async function startSandbox(o: SandboxOptions = {}): Promise<Sandbox> {
   if (o.trusted !== false) trust(authority.ca);
   const operatorUser = `system:serviceaccount:${namespace}:${operatorName}`;
   const api = await startApi(o, { namespace, operatorUser, tls: authority.issue(loopbackNames()) });
-  const aws = await SandboxAws.start(o.aws);
+  const aws = await SandboxAws.start(o.aws, o.now);
   const registry = await SandboxRegistry.start({
     certificate: authority.issue(loopbackNames(...registryHosts)),
     stateOf: (auth) => aws.tokens.stateOf(auth),
@@ -130,9 +134,12 @@ async function startApi(
     users: { [operatorToken]: { name: operatorUser, groups } },
     ...(o.https === true && { tls }),
   });
+  // An operator that starts under a CustomResourceDefinition of a few minutes holds removals back.
+  api.dateOffsetMs = -INSTALLED_AGO_MS;
   api.admin.create({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: namespace } });
   const manifests = [...(o.crd === false ? [] : [crd() as Manifest]), ...(o.manifests ?? [])];
   for (const manifest of manifests) api.admin.apply(manifest);
+  api.dateOffsetMs = 0;
   return api;
 }
 

@@ -89,7 +89,8 @@ export class WatchStream {
   }
 
   #send(type: string, object: string): void {
-    if (!this.#isSilent) this.#response.write(`{"type":"${type}","object":${object}}\n`);
+    if (!this.#isSilent && !this.#response.writableEnded)
+      this.#response.write(`{"type":"${type}","object":${object}}\n`);
   }
 
   #stop(): void {

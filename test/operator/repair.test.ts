@@ -1,0 +1,53 @@
+import { describe, expect, it } from 'vitest';
+import { annotations, labels } from '../../src/api/groupVersion.ts';
+import { eventually } from '../cluster/eventually.ts';
+import { startWorld, type World } from './world.ts';
+
+describe.concurrent('repair', () => {
+  const path = '/api/v1/namespaces/team-a/secrets/ecr-pull';
+  const account = '/api/v1/namespaces/team-a/serviceaccounts/default';
+
+  it.each<[string, (w: World) => void]>([
+    ['data was edited', ({ admin }) => admin.merge(path, { data: { '.dockerconfigjson': 'e30=' } }, 'other')],
+    ['deleted', ({ admin }) => admin.delete(path)],
+    ['its label was removed', ({ admin }) => admin.merge(path, { metadata: { labels: { [labels.managedBy]: null } } })],
+    [
+      'its annotation was removed',
+      ({ admin }) => admin.merge(path, { metadata: { annotations: { [annotations.hosts]: null } } }),
+    ],
+    ['its managedFields were stripped', ({ admin }) => admin.merge(path, { metadata: { managedFields: [{}] } })],
+    ['was made immutable', ({ admin }) => admin.merge(path, { immutable: true }, 'other')],
+    ['was said not to be immutable', ({ admin }) => admin.merge(path, { immutable: false }, 'other')],
+    ['the entry was dropped', ({ admin }) => admin.merge(account, { imagePullSecrets: [{ name: 'own' }] }, 'other')],
+    ['the ServiceAccount was deleted', ({ admin }) => admin.delete(account)],
+  ])('the Secret or its entry is right again: %s', async (what, damage) => {
+    await using w = await startWorld({ namespaces: ['team-a'] });
+    await w.operator();
+    w.apply();
+    await w.served('team-a');
+    await w.ready();
+    const before = w.secret('team-a');
+    const mark = w.api.audit.mark();
+    damage(w);
+    await eventually('it is right again', () => {
+      const secret = w.secret('team-a');
+      expect(secret?.['immutable']).not.toBe(true);
+      expect(secret?.['data']).toEqual(before?.['data']);
+      expect(secret?.metadata.labels).toEqual(before?.metadata.labels);
+      expect(secret?.metadata.annotations).toEqual(before?.metadata.annotations);
+      const ours = secret?.metadata.managedFields?.find(({ operation }) => operation === 'Apply');
+      expect(ours?.fieldsV1).toEqual(before?.metadata.managedFields?.[0]?.fieldsV1);
+      return w.entries('team-a').filter((name) => name === 'ecr-pull').length === 1;
+    });
+    const foreign = what === 'the entry was dropped' ? ['own'] : [];
+    expect(w.entries('team-a')).toEqual([...foreign, 'ecr-pull']);
+    const since = w.api.audit.since(mark);
+    await w.quiet();
+    const { uid } = w.secret('team-a')?.metadata ?? {};
+    expect(uid === before?.metadata.uid).toBe(what !== 'deleted' && what !== 'was made immutable');
+    // Without the annotation nobody knows what is in it: only then it is read.
+    const reads = since.of({ user: w.sandbox.operatorUser, resource: 'secrets', verb: 'get' });
+    expect(reads).toHaveLength(what === 'its annotation was removed' ? 1 : 0);
+    expect(w.tokenCalls()).toBe(1);
+  });
+});
