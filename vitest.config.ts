@@ -6,6 +6,8 @@ export default defineConfig({
     include: ['test/**/*.test.ts'],
     exclude: ['test/cluster/**', 'test/bench/**'],
     testTimeout: 20_000,
+    // Most of the time is spent waiting for servers: more files at once than there are cores.
+    maxWorkers: 3,
     restoreMocks: true,
   },
 });

@@ -30,13 +30,16 @@ describe.concurrent('tokens', () => {
     const clock = fastClock(8);
     await using w = await startWorld({ now: () => clock.now(), aws: { tokenLifeMs: 15_000 }, namespaces: ['team-a'] });
     const operator = await w.operator({ clock });
-    w.apply();
+    w.apply({ registries: [{ host }, { host: 'public.ecr.aws' }] });
     await w.served('team-a');
     await w.ready();
+    expect(Object.keys(w.auths('team-a'))).toEqual([host, 'public.ecr.aws']);
     await w.sandbox.aws.setMode('down');
     await eventually('it is told', () => w.condition('Refreshed')?.reason === 'Expired');
     expect(w.condition('Ready')).toMatchObject({ status: 'False', reason: 'Expired' });
     expect(w.condition('Refreshed')?.message).toContain('ECONNREFUSED');
+    // An expired one breaks pulls there that work without any.
+    await eventually('the public entry goes', () => !Object.hasOwn(w.auths('team-a'), 'public.ecr.aws'));
     expect(Object.keys(w.auths('team-a'))).toEqual([host]);
     w.createNamespace('team-late');
     await staysSo(300, () => w.secret('team-late') === null);
@@ -45,6 +48,7 @@ describe.concurrent('tokens', () => {
     await w.sandbox.aws.reset();
     await w.ready();
     expect(w.condition('Refreshed')).toMatchObject({ status: 'True', message: 'every token is good' });
+    expect(Object.keys(w.auths('team-a'))).toEqual([host, 'public.ecr.aws']);
     await w.served('team-late');
     expect(await w.pull('team-a')).toMatchObject({ ok: true });
   });

@@ -54,10 +54,17 @@ interface Manifest {
 
 async function download(pull: Pull, auth: string | null): Promise<PullResult> {
   const { host, repository, tag } = parse(pull.image);
+  let authorization = auth === null ? null : `Basic ${auth}`;
   const get = async (path: string): Promise<Buffer> => {
-    const { status, headers, body } = await fetch(host, `/v2/${repository}/${path}`, { ...pull, auth });
-    if (status !== 200) throw new Error(refusal(`https://${host}/v2/${repository}/${path}`, { status, headers, body }));
-    return body;
+    const ask = (): Promise<Answer> => fetch(host, `/v2/${repository}/${path}`, { ...pull, authorization });
+    let answer = await ask();
+    const realm = bearerRealm(answer);
+    if (realm) {
+      authorization = await bearerFrom(realm, { ...pull, authorization });
+      answer = await ask();
+    }
+    if (answer.status !== 200) throw new Error(refusal(`https://${host}/v2/${repository}/${path}`, answer));
+    return answer.body;
   };
   const manifest = await get(`manifests/${tag}`);
   const { config, layers } = JSON.parse(manifest.toString()) as Manifest;
@@ -70,23 +77,40 @@ async function download(pull: Pull, auth: string | null): Promise<PullResult> {
   return { ok: true, digest: digest(manifest), bytes };
 }
 
+function bearerRealm({ status, headers }: Answer): URL | null {
+  const challenge = headers['www-authenticate'] ?? '';
+  if (status !== 401 || !challenge.startsWith('Bearer ')) return null;
+  const parameters = new Map(
+    [...challenge.matchAll(/(\w+)="([^"]*)"/g)].map(([, name = '', value = '']) => [name, value]),
+  );
+  const realm = new URL(parameters.get('realm') ?? '');
+  for (const name of ['service', 'scope']) realm.searchParams.set(name, parameters.get(name) ?? '');
+  return realm;
+}
+
+// A token that the realm refuses spoils a pull that would have worked without any.
+async function bearerFrom(realm: URL, o: Reach): Promise<string> {
+  const answer = await fetch(realm.host, `${realm.pathname}${realm.search}`, o);
+  if (answer.status !== 200) throw new Error(`failed to fetch oauth token: ${refusal(realm.href, answer)}`);
+  const { token } = JSON.parse(answer.body.toString()) as { token: string };
+  return `Bearer ${token}`;
+}
+
 interface Answer {
   readonly status: number;
   readonly headers: IncomingHttpHeaders;
   readonly body: Buffer;
 }
 
-async function fetch(
-  host: string,
-  path: string,
-  o: Pick<Pull, 'ca' | 'portOf'> & { auth: string | null },
-): Promise<Answer> {
+type Reach = Pick<Pull, 'ca' | 'portOf'> & { readonly authorization: string | null };
+
+async function fetch(host: string, path: string, o: Reach): Promise<Answer> {
   const name = host.replace(/:\d+$/, '');
   const port = o.portOf(host);
   if (port === null) throw new Error(`dial tcp: lookup ${name}: no such host`);
   const outgoing = request({
     ...{ host: '127.0.0.1', port, path, servername: name, ca: o.ca, agent: false },
-    headers: { host, accept: ACCEPTED, ...(o.auth !== null && { authorization: `Basic ${o.auth}` }) },
+    headers: { host, accept: ACCEPTED, ...(o.authorization !== null && { authorization: o.authorization }) },
     signal: AbortSignal.timeout(TIMEOUT_MS),
   });
   const answered = once(outgoing, 'response');

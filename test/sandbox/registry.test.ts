@@ -106,6 +106,54 @@ describe('a pull', () => {
   });
 });
 
+describe('the public registry', () => {
+  const publicImage = 'public.ecr.aws/team/app:1';
+  const publicAuthority = createAuthority();
+  const publicPull = (auths: object) =>
+    pull(auths, { image: publicImage, ca: publicAuthority.ca, portOf: () => registry.port });
+  beforeEach(async () => {
+    await registry.down();
+    const certificate = publicAuthority.issue(['public.ecr.aws']);
+    registry = await SandboxRegistry.start({ certificate, stateOf: (auth) => tokens.stateOf(auth) });
+  });
+
+  it('gives a bearer token for a token, and to who shows none', async () => {
+    expect(await publicPull({ 'public.ecr.aws': { auth: issue() } })).toMatchObject({ ok: true });
+    expect(await publicPull({})).toMatchObject({ ok: true });
+    expect(registry.visits.map(({ path }) => path.split('/')[1])).toEqual([
+      'v2',
+      'token',
+      'v2',
+      'v2',
+      'v2',
+      'v2',
+      'token',
+      'v2',
+      'v2',
+      'v2',
+    ]);
+  });
+
+  it('an expired token breaks what would work without any', async () => {
+    const auth = issue();
+    now = 1000;
+    expect(await publicPull({ 'public.ecr.aws': { auth } })).toMatchObject({
+      message: expect.stringContaining('failed to fetch oauth token') as string,
+    });
+  });
+
+  it("the operator's check follows its challenge", async () => {
+    const proxy = await HostProxy.start(() => registry.port);
+    const dispatcher = new ProxyAgent({ uri: proxy.url, requestTls: { ca: publicAuthority.ca } });
+    const check = { host: 'public.ecr.aws', auth: issue(), dispatcher, signal: AbortSignal.timeout(5000) };
+    expect(await checkRegistry(check)).toEqual({ verdict: 'accepted' });
+    now = 1000;
+    expect(await checkRegistry(check)).toMatchObject({ verdict: 'refused' });
+    await dispatcher.destroy();
+    await proxy.close();
+  });
+});
+
 describe("the operator's check, through the proxy that leads a registry's name here", () => {
   it.each([
     ['live', 'accepted'],

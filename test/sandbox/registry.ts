@@ -1,6 +1,7 @@
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { digest, staticImage, type StaticImage } from '../cluster/staticImage.ts';
 import type { Certificate } from './certificate.ts';
+import { BearerTokens, isPublicHost } from './bearerTokens.ts';
 import type { TokenState } from './issuedTokens.ts';
 import { LoopbackServer } from './loopbackServer.ts';
 
@@ -22,7 +23,8 @@ export interface RegistryOptions {
 
 /**
  * A registry over HTTPS that asks for Basic as ECR does, and serves one small image under every name and tag. Without a
- * token that it knows it says 401, to an expired one 403.
+ * token that it knows it says 401, to an expired one 403. As public.ecr.aws it asks for a bearer token, which it gives to
+ * anybody who shows no token at all, too.
  */
 export class SandboxRegistry {
   readonly visits: RegistryVisit[] = [];
@@ -31,6 +33,7 @@ export class SandboxRegistry {
   deniesPulls = false;
   readonly #stateOf: RegistryOptions['stateOf'];
   readonly #server: LoopbackServer;
+  readonly #bearers = new BearerTokens();
 
   private constructor(server: LoopbackServer, options: RegistryOptions) {
     this.#server = server;
@@ -69,16 +72,22 @@ export class SandboxRegistry {
     const visit = { at: Date.now(), host: headers.host ?? '', method, path, shown, status: 0 };
     this.visits.push(visit);
     response.once('finish', () => (visit.status = response.statusCode));
+    if (isPublicHost(visit.host) && path.startsWith('/token/')) return this.#bearers.answer(shown, response);
     response.setHeader('docker-distribution-api-version', 'registry/2.0');
     if (!path.startsWith('/v2/')) return void response.writeHead(404).end();
-    if (shown === 'live') this.#serve(visit, response);
+    if (this.#mayEnter(visit, headers.authorization ?? '')) this.#serve(visit, response);
     else refuse(visit, response);
+  }
+
+  #mayEnter({ host, shown }: RegistryVisit, authorization: string): boolean {
+    return isPublicHost(host) ? this.#bearers.accepts(authorization) : shown === 'live';
   }
 
   #shownBy(authorization: string): RegistryVisit['shown'] {
     if (authorization === '') return 'none';
     const [scheme = '', auth = ''] = authorization.split(' ');
-    return scheme.toLowerCase() === 'basic' ? this.#stateOf(auth) : 'unknown';
+    if (scheme.toLowerCase() === 'basic') return this.#stateOf(auth);
+    return this.#bearers.accepts(authorization) ? 'live' : 'unknown';
   }
 
   #serve({ path, method }: RegistryVisit, response: ServerResponse): void {
@@ -118,12 +127,18 @@ function send(response: ServerResponse, method: string, { type, content }: Conte
 }
 
 function refuse({ shown, host }: RegistryVisit, response: ServerResponse): void {
+  if (isPublicHost(host)) return refuseBearer(host, response);
   if (shown === 'expired') {
     return denied(response, 'Your authorization token has expired. Reauthenticate and try again.');
   }
   const challenge = `Basic realm="https://${host}/",service="ecr.amazonaws.com"`;
   response.writeHead(401, { 'content-type': 'text/plain; charset=utf-8', 'www-authenticate': challenge });
   response.end('Not Authorized\n');
+}
+
+function refuseBearer(host: string, response: ServerResponse): void {
+  response.setHeader('www-authenticate', `Bearer realm="https://${host}/token/",service="${host}",scope="aws"`);
+  sendErrors(response, 401, { code: 'DENIED', message: 'Not Authorized' });
 }
 
 function denied(response: ServerResponse, message: string): void {
