@@ -31,7 +31,7 @@ export interface RegistryFacts {
 export interface NamespaceFacts {
   readonly matched: number;
   readonly ready: number;
-  /** Neither ready nor failed, and younger than a minute: they do not count against Ready. */
+  /** Neither ready nor failed, and younger than a minute: they do not end a Ready that there was. */
   readonly young: number;
   readonly blocked: readonly { namespace: string; message: string }[];
   readonly failed: readonly { namespace: string; message: string }[];
@@ -53,7 +53,10 @@ const FAILURES_SHOWN = 10;
 
 /** The status to publish. `previous` gives the times of transitions: equal facts give an equal status. */
 export function statusOf(facts: ResourceFacts, previous: Status | undefined, now: Date): Status {
-  const conditions = conditionsOf(facts).map((condition) => withTransition(condition, facts, { previous, now }));
+  const wasReady =
+    previous?.conditions?.some(({ type, status }) => type === conditionTypes.ready && status === 'True') ?? false;
+  const drafts = conditionsOf(facts, wasReady);
+  const conditions = drafts.map((condition) => withTransition(condition, facts, { previous, now }));
   const { namespaces, registries } = facts;
   const expiresAt = earliest(registries.map((registry) => registry.expiresAt));
   const nextRefreshTime = facts.isSuspended ? null : earliest(registries.map((registry) => registry.nextRefreshTime));
@@ -71,7 +74,7 @@ export function statusOf(facts: ResourceFacts, previous: Status | undefined, now
 
 type Draft = Pick<Condition, 'type' | 'status' | 'reason' | 'message'>;
 
-function conditionsOf(facts: ResourceFacts): Draft[] {
+function conditionsOf(facts: ResourceFacts, wasReady: boolean): Draft[] {
   const { blocked } = facts.namespaces;
   const waiting = waitingCount(facts.namespaces);
   const isActive = !facts.isSuspended && !facts.specProblem;
@@ -103,10 +106,10 @@ function conditionsOf(facts: ResourceFacts): Draft[] {
         'the ValidatingAdmissionPolicy ecr-pull-secrets does not bind this operator: install the policy and its binding from the chart',
     },
   ];
-  return [readyCondition(facts), refreshedCondition(facts), ...optional.filter((draft) => draft !== false)];
+  return [readyCondition(facts, wasReady), refreshedCondition(facts), ...optional.filter((draft) => draft !== false)];
 }
 
-function readyCondition(facts: ResourceFacts): Draft {
+function readyCondition(facts: ResourceFacts, wasReady: boolean): Draft {
   const ready = (status: Draft['status'], reason: string, message: string): Draft => ({
     type: conditionTypes.ready,
     status,
@@ -116,14 +119,15 @@ function readyCondition(facts: ResourceFacts): Draft {
   if (facts.specProblem) return ready('False', facts.specProblem.code, facts.specProblem.message);
   if (facts.isSuspended)
     return ready('Unknown', 'Suspended', 'suspended: what is published stays, nothing is refreshed');
-  const obstacle = whyNotReady(facts);
+  const obstacle = whyNotReady(facts, wasReady);
   if (obstacle) return ready('False', obstacle.code, obstacle.message);
   const { matched, ready: served } = facts.namespaces;
   if (matched === 0) return ready('True', 'NoNamespaceMatches', 'no namespace matches spec.namespaces');
   return ready('True', 'Ready', `${count(facts.registries.length, 'registry')} in ${count(served, 'namespace')}`);
 }
 
-function whyNotReady(facts: ResourceFacts): Problem | null {
+// A namespace that has just come is no reason to leave Ready, but none to become it either.
+function whyNotReady(facts: ResourceFacts, wasReady: boolean): Problem | null {
   const { missingPermissions, registries, namespaces } = facts;
   if (missingPermissions.length) {
     return {
@@ -137,7 +141,7 @@ function whyNotReady(facts: ResourceFacts): Problem | null {
     return { code: 'NamespacesFailed', message: listed(namespaces.failed, namespaces.matched) };
   }
   const waiting = waitingCount(namespaces);
-  if (waiting > namespaces.young) {
+  if (waiting > (wasReady ? namespaces.young : 0)) {
     return { code: 'Progressing', message: `${waiting} of ${count(namespaces.matched, 'namespace')} not served yet` };
   }
   return null;

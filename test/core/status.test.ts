@@ -84,11 +84,6 @@ describe('conditions', () => {
       { Ready: 'False/Progressing', Refreshed: 'True/Refreshed', Reconciling: 'True/Progressing' },
     ],
     [
-      'young namespaces wait',
-      { namespaces: counts({ ready: 2, young: 1 }) },
-      { Ready: 'True/Ready', Refreshed: 'True/Refreshed', Reconciling: 'True/Progressing' },
-    ],
-    [
       'the spec is refused',
       { specProblem: { code: 'InvalidSpec', message: 'spec.x: no' } },
       { Ready: 'False/InvalidSpec', Refreshed: 'Unknown/InvalidSpec', Stalled: 'True/InvalidSpec' },
@@ -106,6 +101,34 @@ describe('conditions', () => {
     ],
   ])('%s', (_, overrides, expected) => {
     expect(conditions(overrides)).toEqual(expected);
+  });
+});
+
+describe('namespaces that are younger than a minute', () => {
+  const ready = (namespaces: NamespaceFacts, previous?: ReturnType<typeof statusOf>) =>
+    statusOf(facts({ namespaces }), previous, NOW).conditions?.find(({ type }) => type === 'Ready');
+  const before = (overrides: Partial<ResourceFacts>) => statusOf(facts(overrides), undefined, NOW);
+
+  it.each<[string, ReturnType<typeof statusOf> | undefined, Partial<NamespaceFacts>, string]>([
+    ['all of them wait, nothing was served before', undefined, { ready: 0, young: 3 }, 'False/Progressing'],
+    ['one of them waits, nothing was told before', undefined, { ready: 2, young: 1 }, 'False/Progressing'],
+    ['one comes while all is well', before({}), { matched: 4, ready: 3, young: 1 }, 'True/Ready'],
+    [
+      'the first comes where none matched',
+      before({ namespaces: counts({ matched: 0, ready: 0 }) }),
+      { matched: 1, ready: 0, young: 1 },
+      'True/Ready',
+    ],
+    [
+      'they wait for the first token',
+      before({ registries: [registry({ state: 'unknown' })] }),
+      { ready: 0, young: 3 },
+      'False/Progressing',
+    ],
+    ['one comes while others wait', before({}), { matched: 5, ready: 3, young: 1 }, 'False/Progressing'],
+  ])('%s', (_, previous, overrides, expected) => {
+    const condition = ready(counts(overrides), previous);
+    expect(`${condition?.status}/${condition?.reason}`).toBe(expected);
   });
 });
 
