@@ -107,5 +107,6 @@ describe.concurrent('removal', () => {
     await staysSo(700, () => w.isServed('team-a') && w.isServed('team-b'));
     w.api.faults = () => null;
     await w.ready();
+    expect(w.isServed('team-a')).toBe(true);
   });
 });
