@@ -64,16 +64,16 @@ export interface SecretObject extends ObservedSecret {
 
 /** From the metadata alone. "Unchanged" is read off managedFields: a foreign edit takes the ownership away. */
 export function reduceSecret({ metadata }: KubeObject): SecretObject {
-  const { labels: itsLabels = {}, annotations: itsAnnotations = {}, managedFields: entries = [] } = metadata;
+  const { annotations: itsAnnotations = {}, managedFields: entries = [] } = metadata;
   const applied = entries.find((entry) => isOurs(entry) && entry.operation === 'Apply');
-  // Our own claim to it says that it is false: see applyWrites.
-  const mayBeImmutable = !(applied && setsImmutable(applied)) && entries.some(setsImmutable);
-  const hasMark = itsLabels[labels.managedBy] === fieldManager || itsAnnotations[annotations.hosts] !== undefined;
+  // Where we say it too, we say that it is not: see applyWrites.
+  const setters = entries.filter(setsImmutable);
+  const mayBeImmutable = setters.length > 0 && !setters.some(isOurs);
   return {
     ...identify(metadata),
     namespace: metadata.namespace ?? '',
-    isOurs: hasMark || applied !== undefined,
-    isIntact: !mayBeImmutable && applied !== undefined && OWNED_WHILE_INTACT.every((path) => ownsField(applied, path)),
+    isOurs: hasMark(metadata) || applied !== undefined,
+    isIntact: !mayBeImmutable && applied !== undefined && ownsAll(applied),
     ...(mayBeImmutable && { mayBeImmutable }),
     hosts: hostHashes(readJson(itsAnnotations[annotations.hosts])),
     patterns: patternsOf(readJson(itsAnnotations[annotations.serviceAccounts])),
@@ -88,6 +88,14 @@ const OWNED_WHILE_INTACT: readonly (readonly string[])[] = [
   ['f:metadata', 'f:annotations', `f:${annotations.hosts}`],
   ['f:metadata', 'f:annotations', `f:${annotations.serviceAccounts}`],
 ];
+
+function hasMark({ labels: itsLabels, annotations: itsAnnotations }: ObjectMeta): boolean {
+  return itsLabels?.[labels.managedBy] === fieldManager || itsAnnotations?.[annotations.hosts] !== undefined;
+}
+
+function ownsAll(applied: ManagedFieldsEntry): boolean {
+  return OWNED_WHILE_INTACT.every((path) => ownsField(applied, path));
+}
 
 /** A custom resource: its spec stays unread until `resolveResource`. */
 export interface ResourceObject extends Identified {

@@ -76,13 +76,12 @@ export function compare(before: unknown, after: unknown, shape: Shape): Comparis
   const walk = (path: string, before: unknown, after: unknown, shape: Shape): void => {
     if (before === after) return;
     const [old, now] = [childrenOf(before, shape), childrenOf(after, shape)];
-    const empty = (old?.size ?? 0) === 0 && (now?.size ?? 0) === 0;
     const isLeaf = (before !== undefined && old === null) || (after !== undefined && now === null);
-    if (empty || isLeaf) return one(path, before, after);
-    if (path !== '' && hasOwnEntry(path, shape) && (before === undefined || after === undefined)) {
-      one(path, before, after);
-    }
-    for (const element of new Set([...(old?.keys() ?? []), ...(now?.keys() ?? [])])) {
+    const elements = new Set([old, now].flatMap((children) => [...(children?.keys() ?? [])]));
+    if (isLeaf || elements.size === 0) return one(path, before, after);
+    const isNewOrGone = before === undefined || after === undefined;
+    if (isNewOrGone && path !== '' && hasOwnEntry(path, shape)) one(path, before, after);
+    for (const element of elements) {
       const [was, is] = [old?.get(element), now?.get(element)];
       walk(join(path, element), was?.value, is?.value, (was ?? is)?.shape ?? DATA);
     }

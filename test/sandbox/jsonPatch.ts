@@ -50,7 +50,7 @@ function locate(root: { root: unknown }, pointer: unknown): Place {
     .slice(1)
     .map((token) => token.replaceAll('~1', '/').replaceAll('~0', '~'));
   const last = tokens.pop();
-  if (last === undefined) return memberPlace(root as JsonMap, 'root');
+  if (last === undefined) return memberPlace(root, 'root');
   let parent: unknown = root.root;
   for (const token of tokens) {
     if (Array.isArray(parent)) parent = parent[indexIn(parent, token)];

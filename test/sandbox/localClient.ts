@@ -54,6 +54,7 @@ export class LocalClient {
   }
 
   /** Throws LocalFailure. */
+  // oxlint-disable-next-line typescript/no-unnecessary-type-parameters -- the caller knows what lies at a path
   request<T = KubeObject>(r: LocalRequest): T {
     const { code, text } = this.#serve({
       method: r.method,

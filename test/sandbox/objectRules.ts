@@ -1,5 +1,5 @@
 import { badRequest, cause, invalid, type Cause } from './apiFailure.ts';
-import { isMap, listOf, mapOf, type KubeObject } from './kubeObject.ts';
+import { isMap, listOf, mapOf, stringOf, type KubeObject } from './kubeObject.ts';
 import { crdType, eventType, namespaceType, secretType, type ResourceType } from './resourceTypes.ts';
 import { violations } from './structuralSchema.ts';
 
@@ -10,7 +10,7 @@ const NAMESPACE_NAME = /^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?$/;
 /** The object as the API server would keep it: empty maps and lists of built-in fields left out, type and data of Secrets filled in. */
 export function normalised(object: KubeObject, type: ResourceType): KubeObject {
   const { metadata, ...rest } = object;
-  let result: KubeObject = { ...rest, metadata: withoutEmpty(metadata) as KubeObject['metadata'] } as KubeObject;
+  let result: KubeObject = { ...rest, metadata: withoutEmpty(metadata) as KubeObject['metadata'] };
   if (type === secretType) result = normalisedSecret(result);
   if (type.schema) return result;
   return withoutEmpty(result) as KubeObject;
@@ -37,7 +37,7 @@ function normalisedSecret({ stringData, ...secret }: KubeObject): KubeObject {
       throw badRequest('Secret in version "v1" cannot be handled as a Secret: illegal base64 data at input byte 0');
     }
   }
-  return { ...secret, data, type: secret['type'] ?? 'Opaque' } as KubeObject;
+  return { ...secret, data, type: secret['type'] ?? 'Opaque' };
 }
 
 /** 422 where the object breaks a rule of its type. */
@@ -166,7 +166,7 @@ function eventCauses(event: KubeObject, live: KubeObject | null): Required<Cause
   }
   const bounds = { reportingInstance: 128, action: 128, reason: 128, note: 1024 };
   for (const [field, most] of Object.entries(bounds)) {
-    if (Buffer.byteLength(String(event[field] ?? '')) > most) {
+    if (Buffer.byteLength(stringOf(event[field])) > most) {
       causes.push(cause(field, `Invalid value: "": can have at most ${most} characters`));
     }
   }
@@ -184,5 +184,5 @@ function eventCauses(event: KubeObject, live: KubeObject | null): Required<Cause
 
 /** Names in `imagePullSecrets` of a ServiceAccount. */
 export function pullSecretNames(serviceAccount: KubeObject | null): string[] {
-  return listOf(serviceAccount?.['imagePullSecrets']).map((entry) => String(mapOf(entry)['name'] ?? ''));
+  return listOf(serviceAccount?.['imagePullSecrets']).map((entry) => stringOf(mapOf(entry)['name']));
 }

@@ -11,7 +11,7 @@ import {
   notFound,
   type Cause,
 } from './apiFailure.ts';
-import { isMap, timestamp, type KubeObject } from './kubeObject.ts';
+import { isMap, stringOf, timestamp, type KubeObject } from './kubeObject.ts';
 import { applyConfiguration, trackUpdate } from './managedFields.ts';
 import { normalised, validate } from './objectRules.ts';
 import type { ObjectStore } from './objectStore.ts';
@@ -132,9 +132,9 @@ export class ObjectWriter {
     const live = this.#store.get(type, namespace, name);
     if (!live) throw notFound(type, name);
     const { uid, resourceVersion } = preconditions;
-    if (uid !== undefined && uid !== live.metadata.uid) throw conflict(type, name, uidMismatch(String(uid), live));
+    if (uid !== undefined && uid !== live.metadata.uid) throw conflict(type, name, uidMismatch(stringOf(uid), live));
     if (resourceVersion !== undefined && resourceVersion !== live.metadata.resourceVersion) {
-      const why = `the ResourceVersion in the precondition (${String(resourceVersion)}) does not match the ResourceVersion in record (${live.metadata.resourceVersion}). The object might have been modified`;
+      const why = `the ResourceVersion in the precondition (${stringOf(resourceVersion)}) does not match the ResourceVersion in record (${live.metadata.resourceVersion}). The object might have been modified`;
       throw conflict(type, name, `Precondition failed: ${why}`);
     }
     this.#admit('DELETE', null, live, context);
@@ -171,7 +171,7 @@ export class ObjectWriter {
     const metadata = isMap(body['metadata']) ? body['metadata'] : {};
     if (metadata['name'] !== undefined && metadata['name'] !== name) {
       throw badRequest(
-        `the name of the object (${String(metadata['name'])}) does not match the name on the URL (${name})`,
+        `the name of the object (${JSON.stringify(metadata['name'])}) does not match the name on the URL (${name})`,
       );
     }
     if (metadata['namespace'] !== undefined && metadata['namespace'] !== namespace && type.namespaced) {
@@ -315,10 +315,10 @@ function splitStatus(live: KubeObject, body: KubeObject, { type, subresource }: 
     const { resourceVersion, uid } = body.metadata;
     const { status: _, ...rest } = live;
     const metadata = { ...live.metadata, resourceVersion, uid } as KubeObject['metadata'];
-    return { ...rest, ...(body['status'] !== undefined && { status: body['status'] }), metadata } as KubeObject;
+    return { ...rest, ...(body['status'] !== undefined && { status: body['status'] }), metadata };
   }
   const { status: _, ...rest } = body;
-  return { ...rest, ...(live['status'] !== undefined && { status: live['status'] }) } as KubeObject;
+  return { ...rest, ...(live['status'] !== undefined && { status: live['status'] }) };
 }
 
 function withLiveIdentity(live: KubeObject, body: KubeObject, type: ResourceType): KubeObject {
@@ -347,7 +347,7 @@ function bodyOf(object: KubeObject): object {
 function isSame(live: KubeObject, next: KubeObject): boolean {
   const timeless = ({ metadata, ...rest }: KubeObject): object => ({
     ...rest,
-    metadata: { ...metadata, managedFields: (metadata.managedFields ?? []).map(({ time: _, ...entry }) => entry) },
+    metadata: { ...metadata, managedFields: (metadata.managedFields ?? []).map((entry) => ({ ...entry, time: '' })) },
   });
   return isDeepStrictEqual(timeless(live), timeless(next));
 }

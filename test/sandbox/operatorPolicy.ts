@@ -1,6 +1,6 @@
 import { isDeepStrictEqual } from 'node:util';
 import type { KubeObject } from './kubeObject.ts';
-import { listOf, mapOf } from './kubeObject.ts';
+import { listOf, mapOf, stringOf } from './kubeObject.ts';
 import { pullSecretNames } from './objectRules.ts';
 import type { Admission, AdmissionRequest } from './objectWriter.ts';
 
@@ -72,6 +72,6 @@ function serviceAccountDenial(
 function unchangeable(serviceAccount: KubeObject, { secretNames }: OperatorPolicyOptions): unknown {
   const { labels, annotations, ownerReferences, finalizers } = serviceAccount.metadata;
   const { secrets, automountServiceAccountToken, imagePullSecrets } = serviceAccount;
-  const foreign = listOf(imagePullSecrets).filter((entry) => !secretNames.includes(String(mapOf(entry)['name'] ?? '')));
+  const foreign = listOf(imagePullSecrets).filter((entry) => !secretNames.includes(stringOf(mapOf(entry)['name'])));
   return { labels, annotations, ownerReferences, finalizers, secrets, automountServiceAccountToken, foreign };
 }

@@ -25,8 +25,12 @@ export function routeOf(pathname: string, types: ReadonlyMap<string, ResourceTyp
   const [plural = '', name = '', subresource = '', ...more] = rest;
   const type = types.get(typeKey({ group, plural }));
   if (!type || type.version !== version || more.length > 0) return null;
-  if (!type.namespaced && namespace !== undefined) return null;
-  if (type.namespaced && namespace === undefined && name !== '') return null;
-  if (subresource !== '' && !type.subresources.has(subresource)) return null;
-  return { type, namespace, name, subresource };
+  const route = { type, namespace, name, subresource };
+  return isServed(route) ? route : null;
+}
+
+function isServed({ type, namespace, name, subresource }: Route): boolean {
+  if (!type.namespaced && namespace !== undefined) return false;
+  if (type.namespaced && namespace === undefined && name !== '') return false;
+  return subresource === '' || type.subresources.has(subresource);
 }

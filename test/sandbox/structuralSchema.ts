@@ -84,7 +84,7 @@ function scalarViolations(value: unknown, schema: JsonSchema, path: string): Req
     found.push(cause(path, `Unsupported value: ${text(value)}: supported values: ${list}`, 'FieldValueNotSupported'));
   }
   if (typeof value === 'string') {
-    const length = [...value].length;
+    const { length } = Array.from(value); // code points, as the API server counts
     if (maxLength !== undefined && length > maxLength) {
       found.push(cause(path, `Too long: may not be more than ${maxLength} bytes`, 'FieldValueTooLong'));
     }
