@@ -37,8 +37,8 @@ export class ApiFailure extends Error {
       metadata: this.listMeta,
       status: 'Failure',
       message: this.message,
-      reason: this.reason,
-      ...(Object.keys(this.details).length > 0 || this.code === 422 ? { details: this.details } : {}),
+      ...(this.reason !== '' && { reason: this.reason }),
+      ...(Object.keys(this.details).length > 0 || [404, 405, 422].includes(this.code) ? { details: this.details } : {}),
       code: this.code,
     };
   }
@@ -85,7 +85,7 @@ export function forbidden(type: Named, name: string, why: string, causes?: Cause
 
 /** 422 with the causes that a validation gives. */
 export function invalid(type: Named, name: string, causes: Required<Cause>[]): ApiFailure {
-  const texts = causes.map(({ field, message }) => `${field}: ${message}`);
+  const texts = [...new Set(causes.map(({ field, message }) => `${field}: ${message}`))];
   const text = texts.length === 1 ? texts[0] : `[${texts.join(', ')}]`;
   const kind = type.group === '' ? type.kind : `${type.kind}.${type.group}`;
   const message = `${kind} "${name}" is invalid: ${text}`;

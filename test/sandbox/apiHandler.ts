@@ -7,7 +7,7 @@ import { isMap, mapOf, type KubeObject } from './kubeObject.ts';
 import type { ObjectStore, Page } from './objectStore.ts';
 import type { ObjectWriter, User, WriteContext, Written } from './objectWriter.ts';
 import { formOf, listText, textOf, type Form } from './representation.ts';
-import { accessReviewType, crdType, namespaceType } from './resourceTypes.ts';
+import { accessReviewType, crdType, namespaceType, serviceAccountType } from './resourceTypes.ts';
 import type { Route } from './route.ts';
 import { selectorOf } from './selector.ts';
 
@@ -60,6 +60,7 @@ export function handle(request: ApiRequest, route: Route, parts: HandlerParts): 
     });
   }
   authorise(attributesOf(request, route), parts.authorize);
+  needInitialised(route, parts);
   if (route.type === accessReviewType) return review(request, parts.authorize);
   if (route.subresource === 'scale') return scale(request, route, parts);
   const form = formOf(request.accept);
@@ -67,6 +68,14 @@ export function handle(request: ApiRequest, route: Route, parts: HandlerParts): 
   if (request.method === 'DELETE') return remove(request, route, parts);
   const { code, object } = write(request, route, parts);
   return { code, text: textOf(object, form) };
+}
+
+/** A real API server needs a moment, and answers 429 meanwhile. */
+export function needInitialised({ type }: Route, { life }: Pick<HandlerParts, 'life'>): void {
+  if (!life.isInitialising(type)) return;
+  const message = 'storage is (re)initializing';
+  const o = { details: { retryAfterSeconds: 1 }, headers: { 'retry-after': '1' } };
+  throw new ApiFailure({ code: 429, reason: 'TooManyRequests', message, ...o });
 }
 
 export function verbOf(method: string, route: Route, query: URLSearchParams): RequestInfo['verb'] {
@@ -172,7 +181,15 @@ function patch(request: ApiRequest, context: WriteContext, { writer, store, auth
       throw new ApiFailure({
         ...{ code: 422, reason: 'Invalid' },
         message: 'PatchOptions.meta.k8s.io "" is invalid: fieldManager: Required value: is required for apply patch',
-        details: { causes: [{ reason: 'FieldValueRequired', message: 'Required value', field: 'fieldManager' }] },
+        details: {
+          causes: [
+            {
+              reason: 'FieldValueRequired',
+              message: 'Required value: is required for apply patch',
+              field: 'fieldManager',
+            },
+          ],
+        },
       });
     }
     if (!store.get(type, namespace, name)) {
@@ -217,11 +234,13 @@ function remove(request: ApiRequest, route: Route, { store, writer, life }: Hand
   if (live && isLong && !context.dryRun) {
     return {
       code: 200,
-      text: textOf(type === namespaceType ? life.deleteNamespace(live) : life.deleteCrd(live), 'full'),
+      text: textOf(type === namespaceType ? life.deleteNamespace(live) : life.deleteCrd(live), formOf(request.accept)),
     };
   }
   const left = writer.delete(context, mapOf(options['preconditions']));
-  if (left) return { code: 200, text: textOf(left, formOf(request.accept)) };
+  // Of a ServiceAccount the answer is what it was.
+  const shown = left ?? (type === serviceAccountType ? live : null);
+  if (shown) return { code: 200, text: textOf(shown, formOf(request.accept)) };
   const details = { name, ...(type.group && { group: type.group }), kind: type.plural, uid: live?.metadata.uid };
   return { code: 200, text: JSON.stringify(success(details)) };
 }

@@ -9,6 +9,7 @@ import {
   handle,
   isDryRun,
   isWatch,
+  needInitialised,
   patchOf,
   type ApiAnswer,
   type ApiRequest,
@@ -20,7 +21,7 @@ import type { Fault, Faults, RequestInfo } from './faults.ts';
 import { LocalClient } from './localClient.ts';
 import { ObjectStore } from './objectStore.ts';
 import { ObjectWriter, type Admission, type User, type WriterHooks } from './objectWriter.ts';
-import { formOf } from './representation.ts';
+import { apiVersionOf, formOf } from './representation.ts';
 import { accessReviewType, builtInTypes, typeKey, type ResourceType } from './resourceTypes.ts';
 import { routeOf, type Route } from './route.ts';
 import { selectorOf } from './selector.ts';
@@ -59,6 +60,8 @@ export class ApiServer implements AsyncDisposable {
   validateCustom: WriterHooks['validateCustom'];
   pace: Pace;
   bookmarkMs: number;
+  /** Requests that a fault holds now. */
+  held = 0;
   dateOffsetMs = 0; // of its clock, in the header Date and in timestamps
   readonly #types = new Map<string, ResourceType>();
   readonly #writer: ObjectWriter;
@@ -198,7 +201,9 @@ export class ApiServer implements AsyncDisposable {
     if (fault.kind === 'delay') await delay(fault.ms);
     if (fault.kind === 'hold') {
       if (!fault.until) this.#record(info, 0);
+      this.held += 1;
       await (fault.until ?? new Promise(() => {}));
+      this.held -= 1;
     }
     if (fault.kind === 'cut') {
       this.#record(info, 0);
@@ -222,7 +227,7 @@ export class ApiServer implements AsyncDisposable {
   }
 
   #answer(request: ApiRequest, route: Route | null, pathname: string): ApiAnswer {
-    if (!route) return plainAnswer(pathname);
+    if (!route) return plainAnswer(pathname, [...this.#types.values()]);
     try {
       if (!request.user.groups.includes('system:authenticated')) authorise(attributesOf(request, route), () => false);
       const parts = { store: this.store, writer: this.#writer, life: this.#life, authorize: this.#authorizer };
@@ -246,6 +251,7 @@ export class ApiServer implements AsyncDisposable {
     const { request, route, info, response } = o;
     try {
       authorise(attributesOf(request, route), this.#authorizer);
+      needInitialised(route, { life: this.#life });
       const { query } = request;
       const version = query.get('resourceVersion') ?? '';
       if (!/^\d*$/.test(version)) throw badRequest(`Invalid value: "${version}": invalid resource version`);
@@ -360,10 +366,15 @@ function safeAttributes(request: ApiRequest, route: Route) {
   }
 }
 
-function plainAnswer(pathname: string): ApiAnswer {
+function plainAnswer(pathname: string, types: readonly ResourceType[]): ApiAnswer {
   if (['/readyz', '/livez', '/healthz'].includes(pathname)) return { code: 200, text: 'ok' };
   if (pathname === '/version') {
     return { code: 200, text: JSON.stringify({ major: '1', minor: '36', gitVersion: 'v1.36.3' }) };
+  }
+  // Of a group that is served, a resource that is not is told by a Status.
+  if (types.some((type) => pathname.startsWith(`/${type.group ? 'apis' : 'api'}/${apiVersionOf(type)}/`))) {
+    const message = 'the server could not find the requested resource';
+    return failure(new ApiFailure({ code: 404, reason: 'NotFound', message }));
   }
   return { code: 404, text: '404 page not found\n' };
 }

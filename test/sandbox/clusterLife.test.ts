@@ -101,7 +101,8 @@ describe('a CustomResourceDefinition', () => {
   it('a spec of the wrong shape is refused with the field, and generation counts specs alone', () => {
     admin.apply(crd() as Manifest);
     const wrong = refusal(() => admin.create({ ...resource, spec: { registries: 'x', namespaces: {} } }));
-    expect(wrong).toMatchObject({ code: 422, status: { details: { causes: [{ field: 'spec.registries' }] } } });
+    const causes = [{ field: 'spec.registries' }, { field: '<nil>' }]; // the second: rules that were not tried
+    expect(wrong).toMatchObject({ code: 422, status: { details: { causes } } });
     admin.create(resource);
     const path = `${resourcesPath}/p`;
     expect(admin.merge(path, { metadata: { annotations: { a: 'b' } }, status: { registryCount: 9 } })).toMatchObject({
@@ -111,6 +112,22 @@ describe('a CustomResourceDefinition', () => {
     expect(admin.merge(`${path}/status`, { status: { registryCount: 1 } }).metadata.generation).toBe(1);
     expect(admin.merge(path, { spec: { suspend: true } }).metadata.generation).toBe(2);
     expect(admin.get(path)['status']).toEqual({ registryCount: 1 });
+  });
+
+  it('a status is written whatever uid the patch names', () => {
+    admin.apply(crd() as Manifest);
+    admin.create(resource);
+    const uid = '00000000-0000-0000-0000-000000000000';
+    const written = admin.merge(`${resourcesPath}/p/status`, { metadata: { uid }, status: { registryCount: 1 } });
+    expect(written.metadata.uid).not.toBe(uid);
+    expect(written['status']).toEqual({ registryCount: 1 });
+  });
+
+  it('that is new answers 429 for a while, if told to', async () => {
+    api.pace = { ...api.pace, crdInitialisingMs: 50 };
+    admin.apply(crd() as Manifest);
+    expect(refusal(() => admin.list(resourcesPath))).toMatchObject({ code: 429 });
+    await expect.poll(() => admin.find(`${resourcesPath}/p`), { interval: 10 }).toBeNull();
   });
 });
 

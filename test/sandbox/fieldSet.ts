@@ -80,7 +80,7 @@ export function compare(before: unknown, after: unknown, shape: Shape): Comparis
     const elements = new Set([old, now].flatMap((children) => [...(children?.keys() ?? [])]));
     if (isLeaf || elements.size === 0) return one(path, before, after);
     const isNewOrGone = before === undefined || after === undefined;
-    if (isNewOrGone && path !== '' && hasOwnEntry(path, shape)) one(path, before, after);
+    if (isNewOrGone && hasOwnEntry(path, shape)) one(path, before, after);
     for (const element of elements) {
       const [was, is] = [old?.get(element), now?.get(element)];
       walk(join(path, element), was?.value, is?.value, (was ?? is)?.shape ?? DATA);
@@ -90,10 +90,8 @@ export function compare(before: unknown, after: unknown, shape: Shape): Comparis
   return result;
 }
 
-// A struct is not named by itself, a map of data and an item are.
 function hasOwnEntry(path: string, shape: Shape): boolean {
-  const last = path.slice(path.lastIndexOf(SEPARATOR) + 1);
-  return !last.startsWith('f:') || !(shape.fields ?? shape.keys ?? shape.set);
+  return path !== '' && shape.always !== true;
 }
 
 interface Child {

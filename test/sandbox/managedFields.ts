@@ -98,8 +98,8 @@ function checkDeclared(config: KubeObject, { schema, shape }: ResourceType): voi
     if (!isMap(value) || at.atomic === true) return;
     for (const [name, member] of Object.entries(value)) {
       if (at.closed === true && !Object.hasOwn(at.fields ?? {}, name)) {
-        const message = `failed to create typed patch object (${config.metadata.name}; ${config.apiVersion}, Kind=${config.kind}): ${path}.${name}: field not declared in schema`;
-        throw new ApiFailure({ code: 500, reason: 'InternalError', message });
+        const message = `failed to create typed patch object (${config.metadata.namespace ?? ''}/${config.metadata.name}; ${config.apiVersion}, Kind=${config.kind}): ${path}.${name}: field not declared in schema`;
+        throw new ApiFailure({ code: 500, reason: '', message });
       }
       walk(member, fields.memberShape(at, name), `${path}.${name}`);
     }
@@ -213,8 +213,8 @@ function listed(causes: readonly { message: string; field: string }[]): string {
     .join('\n');
 }
 
-function nameOf({ manager, operation, apiVersion, subresource, time }: Owner): string {
+function nameOf({ manager, operation, apiVersion, subresource }: Owner): string {
   const quoted = JSON.stringify(manager);
   const sub = subresource ? ` with subresource ${JSON.stringify(subresource)}` : '';
-  return operation === 'Apply' ? `${quoted}${sub}` : `${quoted}${sub} using ${apiVersion}${time ? ` at ${time}` : ''}`;
+  return operation === 'Apply' ? `${quoted}${sub}` : `${quoted}${sub} using ${apiVersion}`;
 }

@@ -51,9 +51,15 @@ export function validate(object: KubeObject, live: KubeObject | null, type: Reso
     causes.push(
       ...found.map((one) => ({ ...one, field: noDot(one.field), message: one.message.replaceAll(' .', ' ') })),
     );
+    if (found.some(({ reason }) => reason !== 'FieldValueDuplicate')) causes.push(cause('<nil>', RULES_NOT_CHECKED));
   }
-  if (causes.length > 0) throw invalid(type, object.metadata.name, causes);
+  // Events are validated as those of the core group.
+  const named = type === eventType ? { ...type, group: '' } : type;
+  if (causes.length > 0) throw invalid(named, object.metadata.name, causes);
 }
+
+const RULES_NOT_CHECKED =
+  'Invalid value: null: some validation rules were not checked because the object was invalid; correct the existing errors to complete validation';
 
 function noDot(path: string): string {
   return path.startsWith('.') ? path.slice(1) : path;
@@ -63,7 +69,9 @@ function metadataCauses(object: KubeObject, live: KubeObject | null, type: Resou
   const { metadata } = object;
   if (live) {
     if (metadata.uid !== undefined && metadata.uid !== live.metadata.uid) {
-      return [cause('metadata.uid', `Invalid value: ${JSON.stringify(metadata.uid)}: field is immutable`)];
+      // Twice, as the real one says it.
+      const wrong = cause('metadata.uid', `Invalid value: ${JSON.stringify(metadata.uid)}: field is immutable`);
+      return [wrong, wrong];
     }
     return [];
   }
@@ -155,7 +163,8 @@ function eventCauses(event: KubeObject, live: KubeObject | null): Required<Cause
   if (live) {
     for (const field of ['note', 'reason', 'action', 'regarding', 'type', 'eventTime', 'reportingController']) {
       if (JSON.stringify(event[field]) !== JSON.stringify(live[field])) {
-        causes.push(cause(field, 'Invalid value: field is immutable'));
+        const shown = JSON.stringify(event[field]);
+        causes.push(cause(field === 'note' ? 'message' : field, `Invalid value: ${shown}: field is immutable`));
       }
     }
     return causes;

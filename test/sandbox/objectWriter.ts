@@ -132,10 +132,13 @@ export class ObjectWriter {
     const live = this.#store.get(type, namespace, name);
     if (!live) throw notFound(type, name);
     const { uid, resourceVersion } = preconditions;
-    if (uid !== undefined && uid !== live.metadata.uid) throw conflict(type, name, uidMismatch(stringOf(uid), live));
+    if (uid !== undefined && uid !== live.metadata.uid) {
+      const why = `the UID in the precondition (${stringOf(uid)}) does not match the UID in record (${live.metadata.uid}). The object might have been deleted and then recreated`;
+      throw conflict(asKind(type), name, why);
+    }
     if (resourceVersion !== undefined && resourceVersion !== live.metadata.resourceVersion) {
       const why = `the ResourceVersion in the precondition (${stringOf(resourceVersion)}) does not match the ResourceVersion in record (${live.metadata.resourceVersion}). The object might have been modified`;
-      throw conflict(type, name, `Precondition failed: ${why}`);
+      throw conflict(asKind(type), name, why);
     }
     this.#admit('DELETE', null, live, context);
     if (context.dryRun) return null;
@@ -222,7 +225,7 @@ export class ObjectWriter {
 
   #storeNew(given: KubeObject, context: WriteContext): KubeObject {
     const { type } = context;
-    const object = type === namespaceType ? activeNamespace(given) : given;
+    const object = type === namespaceType ? { ...given, ...ACTIVE } : given;
     this.#validate(object, null, context);
     this.#admit('CREATE', object, null, context);
     if (context.dryRun) {
@@ -281,19 +284,21 @@ export class ObjectWriter {
   }
 }
 
-function activeNamespace(namespace: KubeObject): KubeObject {
-  const { metadata } = namespace;
+// What a new namespace gets without an owner.
+const ACTIVE = { spec: { finalizers: ['kubernetes'] }, status: { phase: 'Active' } };
+
+function withNameLabel({ metadata, ...namespace }: KubeObject): KubeObject {
   const labels = { ...metadata.labels, 'kubernetes.io/metadata.name': metadata.name };
-  return {
-    ...namespace,
-    metadata: { ...metadata, labels },
-    spec: { finalizers: ['kubernetes'] },
-    status: { phase: 'Active' },
-  };
+  return { ...namespace, metadata: { ...metadata, labels } };
 }
 
 function uidMismatch(uid: string, live: KubeObject): string {
   return `Precondition failed: UID in precondition: ${uid}, UID in object meta: ${live.metadata.uid}`;
+}
+
+// Preconditions of a deletion are told with the kind where others have the resource.
+function asKind({ group, kind }: ResourceType): Pick<ResourceType, 'group' | 'kind' | 'plural'> {
+  return { group, kind, plural: kind };
 }
 
 function hasGeneration({ schema, subresources }: ResourceType): boolean {
@@ -302,6 +307,7 @@ function hasGeneration({ schema, subresources }: ResourceType): boolean {
 
 function fresh(object: KubeObject, type: ResourceType): KubeObject {
   const { deletionTimestamp: _, generation: _g, ...metadata } = object.metadata;
+  if (type === namespaceType) return withNameLabel({ ...object, metadata });
   const { status, ...rest } = object;
   const keepsStatus = !type.subresources.has('status') && status !== undefined;
   const base = { ...rest, ...(keepsStatus && { status }) } as KubeObject;
@@ -312,9 +318,10 @@ function fresh(object: KubeObject, type: ResourceType): KubeObject {
 function splitStatus(live: KubeObject, body: KubeObject, { type, subresource }: WriteContext): KubeObject {
   if (!type.subresources.has('status')) return body;
   if (subresource === 'status') {
-    const { resourceVersion, uid } = body.metadata;
+    // Nothing else of its metadata counts, not even a wrong uid: run on 1.36.3.
+    const { resourceVersion } = body.metadata;
     const { status: _, ...rest } = live;
-    const metadata = { ...live.metadata, resourceVersion, uid } as KubeObject['metadata'];
+    const metadata = { ...live.metadata, resourceVersion } as KubeObject['metadata'];
     return { ...rest, ...(body['status'] !== undefined && { status: body['status'] }), metadata };
   }
   const { status: _, ...rest } = body;

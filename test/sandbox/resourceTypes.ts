@@ -25,11 +25,14 @@ export interface Shape {
   readonly fields?: Readonly<Record<string, Shape>>;
   readonly items?: Shape;
   readonly values?: Shape;
+  /** A struct that a built-in type always has, empty or not: nobody owns it itself. */
+  readonly always?: boolean;
   /** Members without a field are an error for server-side apply. */
   readonly closed?: boolean;
 }
 
 export const metadataShape: Shape = {
+  always: true,
   fields: {
     labels: {},
     annotations: {},
@@ -39,7 +42,7 @@ export const metadataShape: Shape = {
 };
 
 const conditions: Shape = { keys: ['type'], items: { fields: {} } };
-const ref: Shape = { fields: {} };
+const ref: Shape = { atomic: true };
 
 function core(plural: string, kind: string, namespaced: boolean, fields: Record<string, Shape>): ResourceType {
   return builtIn({ group: '', version: 'v1', plural, kind, namespaced, fields });
@@ -55,7 +58,13 @@ function builtIn(o: {
   subresources?: string[];
 }): ResourceType {
   const { fields, subresources, ...names } = o;
-  return { ...names, shape: { fields: { metadata: metadataShape, ...fields } }, subresources: new Set(subresources) };
+  const always = Object.fromEntries(
+    Object.entries(fields).map(([name, shape]) => [
+      name,
+      ['spec', 'status'].includes(name) ? { ...shape, always: true } : shape,
+    ]),
+  );
+  return { ...names, shape: { fields: { metadata: metadataShape, ...always } }, subresources: new Set(subresources) };
 }
 
 export const namespaceType = core('namespaces', 'Namespace', false, {
