@@ -27,6 +27,8 @@ export interface TokenRefresherOptions {
 // Tokens that nobody wants any more are kept so long, ms: a resource may be suspended, or deleted and created again.
 const KEPT_UNWANTED_MS = 3_600_000;
 const LONGEST_THROTTLE_MS = 5 * 60_000;
+// A server tells its time in whole seconds, cut off: a token was issued up to so long, ms, after its `issuedAt`.
+const ISSUED_AT_PRECISION_MS = 1_000;
 
 interface HostEntry {
   readonly publication: HostPublication;
@@ -73,7 +75,8 @@ export class TokenRefresher {
     if (this.#token && this.#token.issuedAt >= token.issuedAt) return;
     this.#token = token;
     this.#jitter = jitter;
-    if (this.#askedAt !== null && token.issuedAt.getTime() >= this.#askedAt) this.#askedAt = null;
+    const issuedBy = token.issuedAt.getTime() + ISSUED_AT_PRECISION_MS;
+    if (this.#askedAt !== null && issuedBy > this.#askedAt) this.#askedAt = null;
     this.#succeed(token);
   }
 

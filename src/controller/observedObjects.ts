@@ -66,9 +66,7 @@ export interface SecretObject extends ObservedSecret {
 export function reduceSecret({ metadata }: KubeObject): SecretObject {
   const { annotations: itsAnnotations = {}, managedFields: entries = [] } = metadata;
   const applied = entries.find((entry) => isOurs(entry) && entry.operation === 'Apply');
-  // Where we say it too, we say that it is not: see applyWrites.
-  const setters = entries.filter(setsImmutable);
-  const mayBeImmutable = setters.length > 0 && !setters.some(isOurs);
+  const mayBeImmutable = isMadeImmutable(entries);
   return {
     ...identify(metadata),
     namespace: metadata.namespace ?? '',
@@ -79,6 +77,12 @@ export function reduceSecret({ metadata }: KubeObject): SecretObject {
     patterns: patternsOf(readJson(itsAnnotations[annotations.serviceAccounts])),
     otherManager: latest(entries.filter((entry) => !isOurs(entry)))?.manager ?? null,
   };
+}
+
+// Where we say it too, we say that it is not: see applyWrites.
+function isMadeImmutable(entries: readonly ManagedFieldsEntry[]): boolean {
+  const setters = entries.filter(setsImmutable);
+  return setters.length > 0 && !setters.some(isOurs);
 }
 
 const OWNED_WHILE_INTACT: readonly (readonly string[])[] = [

@@ -48,6 +48,8 @@ export type Write =
   | { readonly kind: 'RemoveEntry'; readonly serviceAccount: ObservedServiceAccount; readonly secretName: string }
   | { readonly kind: 'DeleteSecret'; readonly observed: ObservedSecret };
 
+type ApplySecret = Extract<Write, { kind: 'ApplySecret' }>;
+
 export interface NamespaceDiff {
   /** In the order in which they must be carried out; [] when nothing is to do. */
   readonly writes: readonly Write[];
@@ -74,18 +76,15 @@ export function diffNamespace(
   const apply = secretWrite(plan, observed, { secretName, keeps });
   const remains = apply !== null || holdsAnything(plan, observed.secret);
   const entries = entryWrites(plan, observed, { secretName, remains });
-  const isSettled = apply === null && entries.adds.length === 0;
+  const additions: Write[] = [...(apply ? [apply] : []), ...entries.adds];
   const removals: Write[] = [
     ...entries.removals,
     ...(remains ? [] : deletionOf(observed.secret)),
-    ...(isSettled ? formerWrites(plan, observed) : []),
+    ...(additions.length === 0 ? formerWrites(plan, observed) : []),
   ];
-  const isPending = removals.length > 0 || hasGoneHost(plan, observed.secret);
-  return {
-    writes: [...(apply ? [apply] : []), ...entries.adds, ...(mayRemove ? removals : [])],
-    isRemovalPending: !mayRemove && isPending,
-    isBlocked: false,
-  };
+  if (mayRemove) return { ...NOTHING, writes: [...additions, ...removals] };
+  const isRemovalPending = removals.length > 0 || hasGoneHost(plan, observed.secret);
+  return { ...NOTHING, writes: additions, isRemovalPending };
 }
 
 function deletionOf(secret: ObservedSecret | null): Write[] {
@@ -96,16 +95,24 @@ function secretWrite(
   plan: NamespacePlan,
   observed: ObservedNamespace,
   { secretName, keeps }: { secretName: string; keeps: (host: string) => boolean },
-): Extract<Write, { kind: 'ApplySecret' }> | null {
+): ApplySecret | null {
   const { secret } = observed;
   const { entries } = plan;
   const patterns = patternsToRecord(plan, observed, secretName);
-  if (!secret) return entries.size ? { kind: 'ApplySecret', observed: null, entries, keeps: null, patterns } : null;
-  const others = secret.hosts && [...secret.hosts.keys()].filter((host) => !entries.has(host));
+  if (!secret) return creation(entries, patterns);
+  const others = otherHosts(plan, secret);
   const hasKept = others?.some(keeps) ?? entries.size > 0; // where it is not known what there is, it is read
   if (entries.size === 0 && !hasKept) return null; // it is removed as a whole, or all that it holds is unknown
   if (others?.every(keeps) && isUpToDate(plan, secret, patterns)) return null;
   return { kind: 'ApplySecret', observed: secret, entries, keeps: hasKept ? keeps : null, patterns };
+}
+
+function creation(entries: NamespacePlan['entries'], patterns: readonly NamePatterns[]): ApplySecret | null {
+  return entries.size > 0 ? { kind: 'ApplySecret', observed: null, entries, keeps: null, patterns } : null;
+}
+
+function otherHosts({ entries }: NamespacePlan, { hosts }: ObservedSecret): string[] | null {
+  return hosts && [...hosts.keys()].filter((host) => !entries.has(host));
 }
 
 function isUpToDate(plan: NamespacePlan, secret: ObservedSecret, patterns: readonly NamePatterns[]): boolean {

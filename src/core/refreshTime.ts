@@ -90,8 +90,8 @@ export function retryDelay(o: {
 
 /** null, or why `schedule` and `timeZone` are refused. */
 export function whyScheduleIsWrong(expression: string | undefined, timeZone = 'UTC'): string | null {
-  const schedule = expression === undefined ? {} : parseCronSchedule(expression);
-  if ('whyNot' in schedule) return `schedule: ${schedule.whyNot}`;
+  const schedule = expression === undefined ? null : parseCronSchedule(expression);
+  if (schedule && 'whyNot' in schedule) return `schedule: ${schedule.whyNot}`;
   return isTimeZone(timeZone) ? null : `timeZone: ${JSON.stringify(timeZone)} is not a time zone like Europe/Paris`;
 }
 

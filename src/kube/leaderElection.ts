@@ -1,5 +1,5 @@
 import { sleep, type Clock, type Random } from '../clock.ts';
-import { ConflictError } from '../errors.ts';
+import { ConflictError, ThrottledError } from '../errors.ts';
 import { ApiStatusError } from './apiStatusError.ts';
 import type { KubeClient } from './client.ts';
 import type { KubeLog } from './kubeLog.ts';
@@ -24,7 +24,7 @@ interface Moment {
   monotonic: number; // ms
 }
 
-const JITTER = 1.2; // of retryMs, on top of it, while somebody else leads
+const JITTER = 0.5; // of retryMs, off it, while somebody else leads: what is given back is taken within 3 s
 const LONGEST_LEASE = 4; // times our own: what a Lease asks for beyond that is not honoured
 const RELEASE_DEADLINE_MS = 3000;
 
@@ -77,14 +77,21 @@ export class LeaderElector {
 
   async #run(): Promise<void> {
     while (!this.#stopping) {
-      try {
-        await this.#acquireOrRenew();
-      } catch (err) {
-        const { name, identity } = this.#o;
-        this.#o.log[this.#leading ? 'warn' : 'debug']({ lease: name, identity, err }, 'the lease could not be renewed');
-      }
+      const askedForMs = await this.#round();
       this.#endIfLapsed();
-      await sleep(this.#o.clock, this.#pauseMs(), this.#ending.signal);
+      await sleep(this.#o.clock, Math.max(askedForMs, this.#pauseMs()), this.#ending.signal);
+    }
+  }
+
+  /** Returns how long the server asks to be left alone, ms. */
+  async #round(): Promise<number> {
+    try {
+      await this.#acquireOrRenew();
+      return 0;
+    } catch (err) {
+      const { name, identity, log } = this.#o;
+      log[this.#leading ? 'warn' : 'debug']({ lease: name, identity, err }, 'the lease could not be renewed');
+      return err instanceof ThrottledError ? err.retryAfterMs : 0;
     }
   }
 
@@ -165,7 +172,7 @@ export class LeaderElector {
   #pauseMs(): number {
     const { retryMs, random } = this.#o;
     if (this.#leading) return retryMs;
-    const jittered = retryMs * (1 + JITTER * random());
+    const jittered = retryMs * (1 - JITTER * random());
     if (this.#lease === null || !this.#isHeldByOther(this.#lease)) return jittered;
     return Math.min(jittered, this.#freeInMs(this.#lease) + (retryMs / 4) * random());
   }

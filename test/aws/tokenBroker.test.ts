@@ -3,7 +3,7 @@ import { describe, expect, test } from 'vitest';
 import type { AuthorizationToken, TokenRequest } from '../../src/aws/authorizationToken.ts';
 import type { CheckResult } from '../../src/aws/registryCheck.ts';
 import { TokenBroker, type StoredToken, type TokenChange, type TokenWant } from '../../src/aws/tokenBroker.ts';
-import { ConfigurationError, ThrottledError, TransientError } from '../../src/errors.ts';
+import { ConfigurationError, StoppedError, ThrottledError, TransientError } from '../../src/errors.ts';
 import { FakeClock, flush } from '../fakeClock.ts';
 
 const SECOND = 1_000;
@@ -25,6 +25,14 @@ function wantOf(o: Partial<TokenWant> = {}): TokenWant {
 }
 
 type Fetch = (call: number) => AuthorizationToken | Promise<AuthorizationToken>;
+
+function givenUp(signal: AbortSignal): Promise<never> {
+  return new Promise((_, reject) => {
+    const giveUp = () => reject(new StoppedError('Stopped', 'given up'));
+    if (signal.aborted) giveUp();
+    signal.addEventListener('abort', giveUp);
+  });
+}
 
 class Bench {
   readonly clock: FakeClock;
@@ -52,9 +60,9 @@ class Bench {
       clock: this.clock,
       random: o.random ?? (() => 0),
       source: {
-        fetch: async () => {
+        fetch: async (_request, signal) => {
           this.calls.push(this.clock.monotonic() - this.start);
-          return this.fetch(this.calls.length);
+          return Promise.race([this.fetch(this.calls.length), givenUp(signal)]);
         },
       },
       check: async (_host, auth) => {
@@ -612,6 +620,54 @@ describe('after a restart', () => {
     expect(standby.calls).toHaveLength(1);
     standby.broker.restore(leader.stored);
     expect(standby.status().lastRefreshTime).toEqual(new Date(standby.clock.now()));
+  });
+
+  test("a standby that is asked for a refresh knows the leader's answer by its time, told in whole seconds", async () => {
+    const standby = new Bench();
+    standby.isLeader = false;
+    await standby.run(wantOf({ revision: 'one' }));
+    await standby.clock.advance(HOUR + 700);
+    standby.broker.setWants([wantOf({ revision: 'two' })]);
+    const leader = new Bench({ clock: standby.clock });
+    await standby.clock.advance(200);
+    leader.fetch = (call) => {
+      const token = leader.token(call);
+      return { ...token, issuedAt: new Date(Math.floor(token.issuedAt.getTime() / 1_000) * 1_000) };
+    };
+    await leader.run(wantOf({ revision: 'two' }));
+    standby.isLeader = true;
+    standby.broker.restore(leader.stored);
+    await standby.clock.advance(MINUTE);
+    expect(standby.calls).toEqual([]);
+    expect(standby.auth()).toBe('token-1');
+  });
+
+  test('a leader that was none for a while goes on: what it broke off is done', async () => {
+    const bench = new Bench();
+    await bench.run();
+    bench.fetch = (call) => (call === 2 ? new Promise(() => {}) : bench.token(call));
+    bench.check = () => (bench.checks.length === 2 ? new Promise(() => {}) : ACCEPTED);
+    await bench.clock.advance(6 * HOUR);
+    expect(bench.calls).toHaveLength(2);
+    const follow = async () => {
+      bench.isLeader = false;
+      await bench.broker.stop();
+      await bench.clock.advance(MINUTE);
+    };
+    const lead = async () => {
+      bench.isLeader = true;
+      bench.broker.start();
+      await bench.clock.advance(SECOND);
+    };
+    await follow();
+    expect(bench.calls).toHaveLength(2);
+    await lead();
+    expect(bench.calls).toHaveLength(3);
+    expect(bench.auth()).toBe('token-1'); // the check of the new one is under way
+    await follow();
+    await lead();
+    expect(bench.auth()).toBe('token-3');
+    expect(bench.failures).toEqual([]);
   });
 
   test('what is stored and cannot be read costs a call, never an error', async () => {

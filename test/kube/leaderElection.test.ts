@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { ConflictError, TransientError } from '../../src/errors.ts';
+import { ConflictError, ThrottledError, TransientError } from '../../src/errors.ts';
 import { ApiStatusError } from '../../src/kube/apiStatusError.ts';
 import type { KubeRequest } from '../../src/kube/client.ts';
 import { LeaderElector, type LeaderElectorOptions } from '../../src/kube/leaderElection.ts';
@@ -213,6 +213,19 @@ describe('losing it', () => {
     expect(leads()).toBe(true);
   });
 
+  it('is not hastened by a server that asks for patience', async () => {
+    const { server, clock, leads } = await leading();
+    server.fail = () => Promise.reject(new ThrottledError('TooManyRequests', 'busy', { retryAfterMs: 5000 }));
+    server.requests.length = 0;
+    await clock.advance(6900);
+    expect(server.requests).toHaveLength(1);
+    server.fail = null;
+    await clock.advance(200);
+    expect(server.requests).toHaveLength(2);
+    await clock.advance(5000);
+    expect(leads()).toBe(true);
+  });
+
   it('counts from sending: a slow answer does not lengthen it', async () => {
     const { server, clock, leads } = await leading();
     server.fail = () => new Promise((resolve) => clock.after(4000, resolve));
@@ -280,9 +293,9 @@ describe('losing it', () => {
 });
 
 describe('giving it back', () => {
-  it('writes an empty holder for a second, and the next one leads at once', async () => {
+  it.each([0, 0.5, 0.99])('writes an empty holder for a second, and the next one leads at once', async (random) => {
     const { server, clock, elector, changes, leads } = await leading();
-    const next = candidate(server, clock, { identity: 'next' });
+    const next = candidate(server, clock, { identity: 'next', random: () => random });
     await clock.advance(5000);
     await elector.stop();
     expect(leads()).toBe(false);
