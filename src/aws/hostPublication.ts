@@ -26,13 +26,15 @@ const LONGEST_WAIT_MS = 3_000;
 /** Which token a host has, and whether its registry takes it. A good one stays until a better one is there. */
 export class HostPublication {
   readonly #o: HostPublicationOptions;
-  #mode: Verification = 'IfReachable';
+  #mode: Verification | null = null; // null: nobody wants it yet
   #published: AuthorizationToken | null = null;
   #isExpired = false;
   // Fetched, and not published yet: its check is under way, or its registry refuses it.
   #candidate: AuthorizationToken | null = null;
   #failure: Failure | null = null;
   #note: string | null = null;
+  // What its check said is not known: it is one of an earlier run.
+  #isRestored = false;
   #refusals = 0;
   #recheckAt: number | null = null; // ms on the server's clock
   #endCheck: () => void = () => {};
@@ -57,16 +59,23 @@ export class HostPublication {
     return this.#note;
   }
 
+  /** Until the check of a token of an earlier run has told once more what that run knew. */
+  get isUnconfirmed(): boolean {
+    return this.#isRestored && this.#mode !== 'Disabled';
+  }
+
   setMode(mode: Verification): void {
     const stricter = mode !== this.#mode && mode === 'Required' && this.#published !== null;
     this.#mode = mode;
     // What was published unchecked stays, but is looked at.
-    if (stricter && this.#recheckAt === null) this.#recheckAt = this.#o.now();
+    if (stricter || this.isUnconfirmed) this.#recheckAt ??= this.#o.now();
   }
 
-  /** A token of an earlier run: it was published then, so it is now. */
+  /** A token of an earlier run: it was published then, so it is now, and is checked meanwhile. */
   restore(token: AuthorizationToken): void {
     if (this.#published && this.#published.issuedAt >= token.issuedAt) return;
+    this.#isRestored = true;
+    if (this.#mode !== null) this.#recheckAt ??= this.#o.now();
     this.#publish(token);
   }
 
@@ -168,6 +177,7 @@ export class HostPublication {
     this.#refusals += 1;
     this.#recheckAt = this.#o.now() + this.#recheckDelay();
     this.#note = null;
+    this.#isRestored = false;
     this.#fail({ code, message: this.#candidate ? `${message}: the new token is held back` : message });
     if (this.#candidate && this.#mode !== 'Required' && !this.#mayHoldBack()) this.#publish(this.#candidate);
   }
@@ -185,7 +195,8 @@ export class HostPublication {
   }
 
   #settle(o: { failure: Failure | null; note: string | null }): void {
-    const changed = this.#failure !== null || this.#note !== o.note;
+    const changed = this.#isRestored || this.#failure !== null || this.#note !== o.note;
+    this.#isRestored = false;
     this.#failure = o.failure;
     this.#note = o.note;
     this.#refusals = 0;

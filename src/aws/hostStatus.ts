@@ -14,6 +14,7 @@ export interface HostStatus {
   readonly lastRefreshTime: Date | null; // of the published token
   readonly nextRefreshTime: Date | null;
   readonly failure: Failure | null; // of the last refresh or check; null after a success
+  readonly isUnconfirmed: boolean; // a token of an earlier run: failure and note are not known before its check
   readonly note: string | null; // what is no failure, e.g. 'not checked: …'
 }
 
@@ -28,6 +29,7 @@ export function hostStatusOf(refresher: TokenRefresher, host: string): HostStatu
     token: hostToken(published, life, isExpired),
     lastRefreshTime: published?.issuedAt ?? null,
     nextRefreshTime: next === null ? null : new Date(next),
+    isUnconfirmed: publication.isUnconfirmed,
     failure: refresher.failure ?? publication.failure,
     note: joined(life?.note ?? null, publication.note),
   };
@@ -38,6 +40,7 @@ export const UNKNOWN_HOST: HostStatus = {
   token: { state: 'unknown' },
   lastRefreshTime: null,
   nextRefreshTime: null,
+  isUnconfirmed: false,
   failure: null,
   note: null,
 };

@@ -285,10 +285,12 @@ export class Controller {
     };
   }
 
-  // After a start that finds everything in order nothing is written: the first pass is waited for.
-  #isWorthTelling({ view }: ResolvedResource): boolean {
+  // After a start that finds everything in order nothing is written: the first pass and the checks are waited for.
+  #isWorthTelling(resource: ResolvedResource): boolean {
+    const { view } = resource;
     if (!this.#options.isLeader() || !this.#view.isComplete) return false;
     if (this.#worker.hasWritten || view.held !== null || !this.#view.mayWriteSecrets) return true;
+    if (this.#tokens.isUnconfirmed(resource)) return false;
     const selected = [...this.#options.caches.namespaces.store.values()].filter(
       (namespace) => whyNotSelected(view.namespaces, namespace) === null,
     );

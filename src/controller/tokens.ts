@@ -54,6 +54,14 @@ export class Tokens {
     return refreshPace(configured, { waiting, former: this.#replaced.values(), now });
   }
 
+  /** The checks of an earlier run's tokens are under way: what was told of them may still be so. */
+  isUnconfirmed({ registries, keys }: ResolvedResource): boolean {
+    return registries.some(({ host }) => {
+      const key = keys.get(host);
+      return key !== undefined && this.#broker.hostStatus(key, host).isUnconfirmed;
+    });
+  }
+
   factsOf(resource: ResolvedResource): RegistryFacts[] {
     return resource.registries.map(({ host, region }) => this.#registryFacts(resource, { host, region }));
   }
@@ -64,7 +72,7 @@ export class Tokens {
       const none = { expiresAt: null, lastRefreshTime: null, nextRefreshTime: null, note: null };
       return { ...registry, ...none, state: 'unknown', failure: resource.identityProblem };
     }
-    const { token, note, ...rest } = this.#broker.hostStatus(key, registry.host);
+    const { token, note, isUnconfirmed: _, ...rest } = this.#broker.hostStatus(key, registry.host);
     return {
       ...{ ...registry, ...rest, state: token.state },
       expiresAt: token.state === 'unknown' ? null : token.expiresAt,

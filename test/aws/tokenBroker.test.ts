@@ -578,6 +578,38 @@ describe('after a restart', () => {
     expect(bench.writes).toBe(1);
   });
 
+  test.each([
+    { verdict: 'refused', message: 'no', failure: { code: 'TokenRefused', message: 'no' }, note: null },
+    { verdict: 'unreachable', message: 'a firewall', failure: null, note: 'not checked: a firewall' },
+  ] as const)(
+    'it is checked once more, and what its check says is told again: $verdict',
+    async ({ failure, note, ...result }) => {
+      const bench = await restarted({ after: HOUR });
+      const answers: ((answer: CheckResult) => void)[] = [];
+      bench.check = () => new Promise((resolve) => answers.push(resolve));
+      await bench.run(wantOf({ revision: 'one' }));
+      expect(bench.status()).toMatchObject({
+        isUnconfirmed: true,
+        token: { state: 'usable' },
+        failure: null,
+        note: null,
+      });
+      bench.changes.length = 0;
+      answers[0]?.(result);
+      await flush();
+      expect(bench.status()).toMatchObject({ isUnconfirmed: false, token: { state: 'usable' }, failure, note });
+      expect(bench.reasons()).toEqual(['failure']);
+      expect([bench.checks, bench.calls]).toEqual([['token-1'], []]);
+    },
+  );
+
+  test('where verification is disabled it is not checked', async () => {
+    const bench = await restarted({ after: HOUR });
+    await bench.run(wantOf({ revision: 'one', verification: 'Disabled' }));
+    expect(bench.status().isUnconfirmed).toBe(false);
+    expect(bench.checks).toEqual([]);
+  });
+
   test('a token of another identity is not used', async () => {
     const bench = await restarted({ after: HOUR });
     await bench.run(wantOf({ key: 'other' }));
