@@ -2,14 +2,15 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { afterAll, beforeAll, expect, test } from 'vitest';
+import { afterAll, beforeAll, beforeEach, expect, onTestFailed, test } from 'vitest';
 import manifest from '../../package.json' with { type: 'json' };
 import { helmBinary } from './binaries.ts';
 import { startCluster, type Cluster } from './cluster.ts';
 import { Door, ecrHost } from './door.ts';
 import { eventually } from './eventually.ts';
-import type { KubeApi, KubeObject } from './kubeApi.ts';
+import type { KubeApi } from './kubeApi.ts';
 import { buildOperatorImage } from './operatorImage.ts';
+import { describePods, restrictedPod, untilSucceeded, whyNoRestrictedPods, type Pod } from './podProbe.ts';
 import { ServiceNetwork, serviceRangeFlag } from './serviceNetwork.ts';
 import { StandInEcr } from './standInEcr.ts';
 
@@ -20,6 +21,7 @@ import { StandInEcr } from './standInEcr.ts';
 const chart = fileURLToPath(new URL('../../charts/ecr-pull-secrets', import.meta.url));
 const image = `ghcr.io/ecr-pull-secrets/ecr-pull-secrets:${manifest.version}`;
 const namespace = 'operators';
+const first = { name: 'first', namespace, image, args: ['--version'] };
 const range = 200;
 
 let cluster: Cluster;
@@ -31,17 +33,18 @@ let app: string;
 let helm: string;
 let scratch: string;
 let notes: string;
+let whyNoPods: string | null;
 
 beforeAll(async () => {
   scratch = mkdtempSync(join(tmpdir(), 'ecr-chart-'));
-  const archive = join(scratch, 'image.tar');
+  const [archive, base] = [join(scratch, 'image.tar'), join(scratch, 'base.tar')];
   [cluster, helm] = await Promise.all([
     startCluster({ node: true, apiServerFlags: [serviceRangeFlag(range)] }),
     helmBinary(),
-    buildOperatorImage({ name: image, archive }),
+    buildOperatorImage({ name: image, archive, base }),
   ]);
   admin = cluster.admin;
-  await cluster.node?.importImage(archive);
+  for (const file of [base, archive]) await cluster.node?.importImage(file);
   network = ServiceNetwork.prepare(cluster, range);
   ecr = await StandInEcr.start();
   door = await Door.open({ cluster, judge: (auth) => ecr.stateOf(auth) });
@@ -51,9 +54,16 @@ beforeAll(async () => {
     await admin.create({ apiVersion: 'v1', kind: 'Namespace', metadata: { name, labels } });
     await admin.waitFor(`/api/v1/namespaces/${name}/serviceaccounts/default`);
   }
-  await admin.create(pod('first', 'operators', image, ['--version']));
+  await admin.create(restrictedPod(first));
   await network.open();
+  whyNoPods = await whyNoRestrictedPods(cluster, 'team', 'localhost/node-base:1');
+  if (whyNoPods !== null) console.log(`skipped, as this machine runs no plain pod that is restricted:\n${whyNoPods}`);
 }, 900_000);
+
+beforeEach(({ skip }) => {
+  skip(whyNoPods !== null, 'this machine runs no plain pod that is restricted: the reason is printed above');
+  onTestFailed(async () => console.log(await describePods(admin, namespace)));
+});
 
 afterAll(async () => {
   network?.close();
@@ -62,25 +72,6 @@ afterAll(async () => {
   await ecr?.close();
   rmSync(scratch, { recursive: true, force: true });
 });
-
-interface Pod extends KubeObject {
-  spec: { nodeName?: string };
-  status: {
-    phase: string;
-    conditions?: { type: string; status: string }[];
-    containerStatuses?: { restartCount: number }[];
-  };
-}
-
-function pod(name: string, namespace: string, image: string, args: string[] = [], runAsUser = 1000680000): KubeObject {
-  const securityContext = {
-    ...{ runAsUser, runAsGroup: 0, runAsNonRoot: true, allowPrivilegeEscalation: false, readOnlyRootFilesystem: true },
-    ...{ capabilities: { drop: ['ALL'] }, seccompProfile: { type: 'RuntimeDefault' } },
-  };
-  const container = { name: 'main', image, args, securityContext };
-  const spec = { containers: [container], restartPolicy: 'Never', terminationGracePeriodSeconds: 0 };
-  return { apiVersion: 'v1', kind: 'Pod', metadata: { name, namespace }, spec };
-}
 
 /** Runs helm as an admin would. */
 async function runHelm(command: string, args: readonly string[], values: object = {}): Promise<string> {
@@ -111,12 +102,7 @@ const crdPath = '/apis/apiextensions.k8s.io/v1/customresourcedefinitions/cluster
 const resourcePath = '/apis/ecr.pullsecrets.io/v1alpha1/clusterecrpullsecrets/default';
 
 test('the image runs with a user of the platform, a read-only root and no capabilities', async () => {
-  const done = await admin.waitFor<Pod>(
-    `/api/v1/namespaces/${namespace}/pods/first`,
-    ({ status }) => status.phase === 'Succeeded' || status.phase === 'Failed',
-    60_000,
-  );
-  expect(done.status.phase).toBe('Succeeded');
+  await untilSucceeded(admin, first);
   expect(await cluster.run('cat', [await logOf('first')])).toContain(manifest.version);
 });
 
@@ -175,8 +161,8 @@ test('helm upgrade gives it its environment, with one pod ready all the time, an
   await upgrade;
   expect(Math.min(...counts)).toBeGreaterThanOrEqual(1);
   await cluster.kubectl('wait', '--for=condition=Ready', 'clusterecrpullsecret/default', '--timeout=60s');
-  await admin.waitFor(accountIn('team'), (account: KubeObject) => JSON.stringify(account).includes('"ecr-pull"'));
-  await admin.create(pod('app', 'team', app));
+  await admin.waitFor(accountIn('team'), (account) => JSON.stringify(account).includes('"ecr-pull"'));
+  await admin.create(restrictedPod({ name: 'app', namespace: 'team', image: app }));
   await admin.waitFor<Pod>('/api/v1/namespaces/team/pods/app', ({ status }) => status.phase === 'Running', 60_000);
   expect(door.count('live')).toBeGreaterThan(0);
 });
@@ -209,5 +195,6 @@ test('helm uninstall takes everything of ours out of the cluster; the CRD, its r
 
 test('installed again, it takes the CRD and the resources that stayed', async () => {
   await runHelm('install', ['--wait'], await values());
-  await admin.waitFor(secretIn('team'), () => true, 60_000);
+  const { type } = await admin.waitFor(secretIn('team'), () => true, 60_000);
+  expect(type).toBe('kubernetes.io/dockerconfigjson');
 });

@@ -153,7 +153,9 @@ async function writeKubeletConfig(dir: string): Promise<string> {
     registryPullQPS: 0,
     serializeImagePulls: false,
     syncFrequency: '10s',
-    // A full disk of the machine is not what is tested.
+    // A full disk of the machine is not what is tested; images that were imported cannot be pulled again.
+    imageGCHighThresholdPercent: 100,
+    imageGCLowThresholdPercent: 99,
     evictionHard: {
       'memory.available': '0%',
       'nodefs.available': '0%',

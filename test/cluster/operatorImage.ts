@@ -11,9 +11,10 @@ const caBundle = '/etc/ssl/certs/ca-certificates.crt';
 
 /**
  * Builds the Dockerfile with buildah, without a registry: both of its base images are made of this machine's own node,
- * npm and shared libraries. Returns an archive as `docker save` writes it, named as the shipped Deployment wants it.
+ * npm and shared libraries. Writes an archive as `docker save` does, named as the shipped Deployment wants it, and into `base` the plain Node
+ * below it, as localhost/node-base:1.
  */
-export async function buildOperatorImage(o: { name: string; archive: string }): Promise<void> {
+export async function buildOperatorImage(o: { name: string; archive: string; base?: string }): Promise<void> {
   const scratch = mkdtempSync(join(tmpdir(), 'ecr-image-'));
   const buildah = (...args: string[]) =>
     run(
@@ -42,8 +43,12 @@ export async function buildOperatorImage(o: { name: string; archive: string }): 
       ...(existsSync(cache) ? [`--volume=${cache}:/root/.npm`] : []),
       ...['--tag', o.name, root],
     );
-    rmSync(o.archive, { force: true });
-    await buildah('push', '--quiet', o.name, `docker-archive:${o.archive}:${o.name}`);
+    const push = async (image: string, { archive, name }: { archive: string; name: string }) => {
+      rmSync(archive, { force: true });
+      await buildah('push', '--quiet', image, `docker-archive:${archive}:${name}`);
+    };
+    await push(o.name, o);
+    if (o.base) await push('localhost/node-base', { archive: o.base, name: 'localhost/node-base:1' });
   } finally {
     rmSync(scratch, { recursive: true, force: true });
   }
