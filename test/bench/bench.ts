@@ -1,7 +1,7 @@
 // `npm run bench [-- --namespaces=5000] [-- --write]`: what the operator costs on a real control plane, as ratios to a
 // limit measured in the same run. Prints a table, writes test/bench/results.json, and with --write docs/performance.md.
 import { execFileSync } from 'node:child_process';
-import { existsSync, writeFileSync } from 'node:fs';
+import { writeFileSync } from 'node:fs';
 import { cpus, totalmem } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -24,6 +24,10 @@ const N = Number(flags.namespaces);
 const HOST = '123456789012.dkr.ecr.us-east-1.amazonaws.com';
 const RESOURCE = '/apis/ecr.pullsecrets.io/v1alpha1/clusterecrpullsecrets/bench';
 const NEW_NAMESPACES = 40;
+const AUTH = Buffer.from(`AWS:${'x'.repeat(2_000)}`).toString('base64');
+
+// As the Dockerfile has them.
+const imageEnv = { MALLOC_ARENA_MAX: '1', NODE_OPTIONS: '--max-semi-space-size=4' };
 
 const figures: Figure[] = [];
 const step = (text: string): void => void process.stderr.write(`${text}\n`);
@@ -37,17 +41,10 @@ const ecr = await StandInEcr.start();
 try {
   step(`a control plane with ${N} namespaces`);
   await installDeploy(cluster);
-  await createNamespaces('raw-a', N);
   await createNamespaces('run', N);
-  await createNamespaces('raw-b', N);
-  const own = await cluster.clientFor(operatorAccount);
-  const auth = Buffer.from(`AWS:${'x'.repeat(2_000)}`).toString('base64');
-
-  step('the raw limit, before');
-  const rawBefore = await timeOf(() => rawWrites(own, names('raw-a', N), auth));
 
   step('the operator');
-  const operator = await startOperator({ cluster, env: ecr.env, ...(existsSync(bundle) && { main: bundle }) });
+  const operator = await startOperator({ cluster, env: { ...ecr.env, ...imageEnv }, main: bundle });
   await leaderOf([operator]);
   const idleRss = operator.memory();
   let mark = cluster.auditMark();
@@ -62,33 +59,38 @@ try {
     },
   });
   await settled(N);
-  const first = operatorWrites(mark);
+  const first = await eventually('the audit log has them', () => {
+    const found = writesIn('run-', mark);
+    return found.length >= 2 * N && found;
+  });
+  const firstCalls = ecr.calls.length;
   const servedMs = spanOf(first);
 
-  step('the raw limit, after');
-  const rawAfter = await timeOf(() => rawWrites(own, names('raw-b', N), auth));
-  const rawMs = (rawBefore + rawAfter) / 2;
-  add('serve all namespaces', `${seconds(servedMs)} s`, `raw ${seconds(rawBefore)} and ${seconds(rawAfter)} s`);
-  add('… as a ratio to the raw writes', (servedMs / rawMs).toFixed(2), '≤ 1.5, aim 1.2', servedMs / rawMs <= 1.5);
   const perNamespace = first.length / N;
-  add('API writes per namespace, first', perNamespace.toFixed(2), '2.00', perNamespace === 2);
-  add('AWS calls', String(ecr.calls.length), '1', ecr.calls.length === 1);
   const rss = operator.memory();
+  step('a refresh');
+  await sleep(10_000); // never within 10 s of the last
+  mark = cluster.auditMark();
+  await cluster.kubectl('annotate', 'cecr', 'bench', 'ecr.pullsecrets.io/refresh-requested-at=now', '--overwrite');
+  await eventually('all are refreshed', () => writesIn('run-', mark).length >= N && settledWrites(mark), 180_000);
+  const refresh = writesIn('run-', mark);
+  const refreshCalls = ecr.calls.length - firstCalls;
+  step('idle');
+  const idle = await idleCpuPercent(operator.pid, 20_000);
+
+  step('the raw limit, twice');
+  const raw = [await rawMsOf('raw-a'), await rawMsOf('raw-b')];
+  const rawMs = (raw[0]! + raw[1]!) / 2;
+  add('serve all namespaces', `${seconds(servedMs)} s`, `raw ${raw.map(seconds).join(' and ')} s`);
+  add('… as a ratio to the raw writes', (servedMs / rawMs).toFixed(2), '≤ 1.5, aim 1.2', servedMs / rawMs <= 1.5);
+  add('API writes per namespace, first', perNamespace.toFixed(2), '2.00', perNamespace === 2);
+  add('AWS calls', String(firstCalls), '1', firstCalls === 1);
   add('resident memory', mebibytes(rss), '≤ 130 MiB', rss <= 130 * 2 ** 20);
   add('… before the resource', mebibytes(idleRss), '');
 
-  step('a refresh');
-  mark = cluster.auditMark();
-  await sleep(10_000); // never within 10 s of the last
-  await cluster.kubectl('annotate', 'cecr', 'bench', 'ecr.pullsecrets.io/refresh-requested-at=now', '--overwrite');
-  await eventually('all are refreshed', () => operatorWrites(mark).length >= N && settledWrites(mark), 180_000);
-  const refresh = operatorWrites(mark);
   add('API writes per namespace, refresh', (refresh.length / N).toFixed(2), '1.00', refresh.length === N);
   add('refresh all, at 50 a second', `${seconds(spanOf(refresh))} s`, '');
-  add('AWS calls of a refresh', String(ecr.calls.length - 1), '1', ecr.calls.length === 2);
-
-  step('idle');
-  const idle = await idleCpuPercent(operator.pid, 20_000);
+  add('AWS calls of a refresh', String(refreshCalls), '1', refreshCalls === 1);
   add('CPU while idle', `${idle.toFixed(2)} % of a core`, '');
 
   step('new namespaces, one after the other');
@@ -104,10 +106,10 @@ try {
   await operator.stop();
   mark = cluster.auditMark();
   const calls = ecr.calls.length;
-  const again = await startOperator({ cluster, env: ecr.env, ...(existsSync(bundle) && { main: bundle }) });
+  const again = await startOperator({ cluster, env: { ...ecr.env, ...imageEnv }, main: bundle });
   await leaderOf([again]);
   await sleep(10_000);
-  const writes = operatorWrites(mark).length;
+  const writes = writesIn('', mark).length;
   add('AWS calls of a restart', String(ecr.calls.length - calls), '0', ecr.calls.length === calls);
   add('API writes of a restart', String(writes), '0', writes === 0);
 
@@ -156,15 +158,16 @@ async function createNamespaces(prefix: string, count: number): Promise<void> {
 }
 
 // The writes that the namespaces cost: Secrets and ServiceAccounts; status, events, tokens and leases apart.
-function operatorWrites(since: number): AuditEvent[] {
+function writesIn(prefix: string, since: number): AuditEvent[] {
   return cluster.auditEvents({ user: operatorUser, verb: writeVerbs, since }).filter(({ objectRef, requestURI }) => {
     const isOurs = objectRef?.resource === 'secrets' || objectRef?.resource === 'serviceaccounts';
-    return isOurs && objectRef?.name !== 'ecr-pull-tokens' && !requestURI.includes('dryRun');
+    const isThere = objectRef?.namespace?.startsWith(prefix) === true;
+    return isOurs && isThere && objectRef?.name !== 'ecr-pull-tokens' && !requestURI.includes('dryRun');
   });
 }
 
 function settledWrites(since: number): boolean {
-  const last = operatorWrites(since).at(-1);
+  const last = writesIn('run-', since).at(-1);
   return last !== undefined && Date.now() - Date.parse(last.stageTimestamp) > 1_500;
 }
 
@@ -182,10 +185,15 @@ async function settled(count: number): Promise<void> {
   );
 }
 
-async function timeOf(fn: () => Promise<void>): Promise<number> {
+async function rawMsOf(prefix: string): Promise<number> {
+  await createNamespaces(prefix, N);
   const mark = cluster.auditMark();
-  await fn();
-  return spanOf(operatorWrites(mark));
+  await rawWrites(await cluster.clientFor(operatorAccount), names(prefix, N), AUTH);
+  const writes = await eventually('the audit log has them', () => {
+    const found = writesIn(`${prefix}-`, mark);
+    return found.length >= 2 * N && found;
+  });
+  return spanOf(writes);
 }
 
 async function newNamespaces(): Promise<{ defaultAccount: number[]; served: number[] }> {

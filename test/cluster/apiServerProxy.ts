@@ -26,6 +26,8 @@ export class ApiServerProxy {
   readonly requests: (ProxiedRequest & { time: number })[] = [];
   /** What is answered in place of the API server; null passes the request on. */
   inject: (request: ProxiedRequest) => InjectedAnswer | null = () => null;
+  /** Every watch is ended so long (ms) after its beginning: as a server does it, or by a reset. */
+  endWatches: { afterMs: number; by: 'end' | 'reset' } | null = null;
   readonly #server: Server;
   readonly #upstream: URL;
   readonly #agent: Agent;
@@ -94,9 +96,21 @@ export class ApiServerProxy {
       response.writeHead(answer.statusCode ?? 502, answer.headers);
       response.flushHeaders();
       answer.pipe(response);
+      if (asked.isWatch) this.#endLater(stream);
     });
     inner.once('error', () => response.headersSent || response.destroy());
     response.once('close', () => inner.destroy());
     incoming.pipe(inner);
+  }
+
+  #endLater({ answer, response }: { answer: IncomingMessage; response: ServerResponse }): void {
+    if (this.endWatches === null) return;
+    const { afterMs, by } = this.endWatches;
+    const timer = setTimeout(() => {
+      answer.unpipe(response);
+      if (by === 'end') response.end();
+      else response.socket?.resetAndDestroy();
+    }, afterMs);
+    response.once('close', () => clearTimeout(timer));
   }
 }

@@ -25,6 +25,8 @@ export class StandInEcr {
   lifeMs: number;
   /** While set, each call is answered with this error. */
   fault: { status: number; type: string; message?: string } | null = null;
+  /** Signatures made longer ago (ms) are refused, as AWS refuses them after five minutes. */
+  oldestSignatureMs = Infinity;
   readonly #tokens = new Map<string, IssuedToken>();
   readonly #server: Server;
 
@@ -70,6 +72,11 @@ export class StandInEcr {
     return Date.now() < token.expiresAt ? 'live' : 'expired';
   }
 
+  /** When a token was given out, ms; 0 for one that was not. */
+  issuedAtOf(auth: string): number {
+    return this.#tokens.get(auth)?.issuedAt ?? 0;
+  }
+
   async close(): Promise<void> {
     this.#server.closeAllConnections();
     await new Promise((resolve) => this.#server.close(resolve));
@@ -77,13 +84,21 @@ export class StandInEcr {
 
   #answer(headers: NodeJS.Dict<string | string[]>, response: ServerResponse): void {
     const isToken = headers['x-amz-target'] === 'AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken';
-    const fault = isToken ? this.fault : { status: 400, type: 'UnknownOperationException' };
+    const fault = isToken ? (this.#tooOld(headers) ?? this.fault) : { status: 400, type: 'UnknownOperationException' };
     const status = fault?.status ?? 200;
     const accessKeyId = /Credential=([^/]+)/.exec(String(headers['authorization']))?.[1] ?? '';
     if (isToken) this.calls.push({ time: Date.now(), status, accessKeyId });
     response.writeHead(status, { 'content-type': 'application/x-amz-json-1.1' });
     if (fault) response.end(JSON.stringify({ __type: fault.type, message: fault.message ?? fault.type }));
     else response.end(JSON.stringify({ authorizationData: [this.#authorizationData()] }));
+  }
+
+  #tooOld(headers: NodeJS.Dict<string | string[]>): StandInEcr['fault'] {
+    const [, ...parts] = /^(....)(..)(..)T(..)(..)(..)Z$/.exec(String(headers['x-amz-date'])) ?? [];
+    const [year = '', month, day, hour, minute, second] = parts;
+    const ageMs = Date.now() - Date.parse(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
+    if (!(ageMs > this.oldestSignatureMs)) return null;
+    return { status: 400, type: 'InvalidSignatureException', message: 'Signature expired: it is no longer current' };
   }
 
   #authorizationData(): object {
