@@ -9,6 +9,7 @@ export interface ProxiedRequest {
   method: string;
   path: string; // with the query
   isWatch: boolean;
+  accept: string; // which tells whole objects from their metadata alone
 }
 
 export interface InjectedAnswer {
@@ -76,7 +77,8 @@ export class ApiServerProxy {
 
   #pass(incoming: IncomingMessage, response: ServerResponse): void {
     const { method = '', url: path = '' } = incoming;
-    const asked = { method, path, isWatch: /[?&]watch=(1|true)\b/.test(path) };
+    const { accept = '' } = incoming.headers;
+    const asked = { method, path, isWatch: /[?&]watch=(1|true)\b/.test(path), accept };
     this.requests.push({ ...asked, time: Date.now() });
     const injected = this.inject(asked);
     if (injected !== null) {

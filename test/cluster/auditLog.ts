@@ -1,6 +1,6 @@
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 
-/** What the API server writes for each request (audit.k8s.io/v1, level Metadata: no bodies). */
+/** What the API server writes for each request (audit.k8s.io/v1; level Metadata unless told: no bodies). */
 export interface AuditEvent {
   stage: 'RequestReceived' | 'ResponseStarted' | 'ResponseComplete' | 'Panic';
   auditID: string;
@@ -10,6 +10,8 @@ export interface AuditEvent {
   userAgent?: string;
   objectRef?: { resource: string; namespace?: string; name?: string; apiGroup?: string; subresource?: string };
   responseStatus?: { code: number; reason?: string };
+  /** What was answered, where an audit policy of level RequestResponse is given. */
+  responseObject?: unknown;
   requestReceivedTimestamp: string;
   stageTimestamp: string;
 }

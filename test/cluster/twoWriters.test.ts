@@ -1,5 +1,5 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { startCluster, type Cluster } from './cluster.ts';
 import { eventually } from './eventually.ts';
 import type { KubeApi, KubeObject } from './kubeApi.ts';
@@ -33,9 +33,6 @@ beforeAll(async () => {
   );
   // What is not selected goes at once: a namespace that is toggled is emptied and filled each time.
   operator = await startOperator({ cluster, env: ecr.env, args: ['--removal-delay=0s'] });
-});
-afterEach(() => {
-  expect(operator.logs(({ level }) => level === 'error')).toEqual([]);
 });
 afterAll(async () => {
   await cluster?.stop();
@@ -135,8 +132,8 @@ async function prepare(prefix: string, delayMs: number): Promise<string[]> {
   return names;
 }
 
-/** Waits until each of the accounts has both entries, each once; what is not so is told. */
-async function untilWhole(namespaces: readonly string[]): Promise<void> {
+/** In the end each of the accounts has both entries, each once; what has not is told. */
+async function expectWhole(namespaces: readonly string[]): Promise<void> {
   let accounts: KubeObject[] = [];
   const wrong = () =>
     accounts
@@ -161,25 +158,25 @@ describe.each(delays)('entries that others add %i ms after they made the Service
   test('are all there in the end, and ours once beside each', async () => {
     const namespaces = await prepare('race', delayMs);
     await raceIn('race', delayMs);
-    await untilWhole(namespaces);
+    await expectWhole(namespaces);
   });
 
   test('the same while somebody toggles whether the namespace is selected', async () => {
     const namespaces = await prepare('toggle', delayMs);
     const mark = cluster.auditMark();
-    let isRacing = true;
+    const raceIsOver = new AbortController();
     const toggler = async (name: string) => {
       const path = `/api/v1/namespaces/${name}`;
-      for (let i = 0; isRacing; i++) {
+      for (let i = 0; !raceIsOver.signal.aborted; i++) {
         await admin.patch(path, { metadata: { labels: { ecr: i % 2 === 0 ? 'off' : 'on' } } });
         await sleep(40 + (i % 7) * 15);
       }
       await admin.patch(path, { metadata: { labels: { ecr: 'on' } } });
     };
     const toggling = Promise.all(namespaces.map(toggler));
-    await raceIn('toggle', delayMs).finally(() => (isRacing = false));
+    await raceIn('toggle', delayMs).finally(() => raceIsOver.abort());
     await toggling;
-    await untilWhole(namespaces);
+    await expectWhole(namespaces);
     for (const name of namespaces) expect(await admin.get(secretPath(name))).not.toBeNull();
     const deletions = cluster.auditEvents({ user: operatorUser, verb: 'delete', resource: 'secrets', since: mark });
     expect(deletions.length).toBeGreaterThan(3 * namespaces.length);
@@ -195,6 +192,7 @@ test('all of this was a race: writers met each other', () => {
   expect(refused.length).toBeGreaterThan(0);
   // By a test of the JSON patch alone; any other refusal would be told here.
   expect(told(refused).filter((line) => !/: (422|409|404)$/.test(line))).toEqual([]);
+  expect(operator.logs(({ level }) => level === 'error')).toEqual([]);
 });
 
 describe('an owner that applies the ServiceAccount again, unforced', () => {
