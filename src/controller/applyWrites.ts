@@ -265,7 +265,7 @@ export function foreignSecret({
 }): ConfigurationError {
   return new ConfigurationError(
     'ForeignSecret',
-    `the Secret ${namespace}/${secretName} is not ours and stays as it is; to hand it over: kubectl -n ${namespace} label secret ${secretName} ${labels.managedBy}=${fieldManager} (one of another type than kubernetes.io/dockerconfigjson must be deleted instead)`,
+    `the Secret ${namespace}/${secretName} is not ours and stays as it is; to hand it over: kubectl -n ${namespace} label --overwrite secret ${secretName} ${labels.managedBy}=${fieldManager} (one of another type than kubernetes.io/dockerconfigjson must be deleted instead)`,
   );
 }
 
