@@ -1,0 +1,256 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { ApiServerProxy } from './apiServerProxy.ts';
+import { writeVerbs } from './auditLog.ts';
+import { startCluster, type Cluster } from './cluster.ts';
+import { eventually } from './eventually.ts';
+import type { KubeApi, KubeObject } from './kubeApi.ts';
+import { installDeploy, operatorUser, startOperator, type Operator } from './operator.ts';
+import {
+  accountPath,
+  authIn,
+  conditionOf,
+  createNamespaces,
+  entriesOf,
+  type PullSecretResource,
+  resource,
+  resourcePath,
+  secretPath,
+  told,
+  waitForCondition,
+  waitUntilServed,
+} from './served.ts';
+import { StandInEcr } from './standInEcr.ts';
+
+// What is not ours stays as it is, and a namespace that is on its way out is left in peace.
+
+let cluster: Cluster;
+let admin: KubeApi;
+let ecr: StandInEcr;
+let proxy: ApiServerProxy;
+let operator: Operator;
+
+beforeAll(async () => {
+  cluster = await startCluster();
+  admin = cluster.admin;
+  ecr = await StandInEcr.start();
+  proxy = await ApiServerProxy.start(cluster);
+  await installDeploy(cluster);
+  await createNamespaces(admin, 2);
+});
+afterAll(async () => {
+  await proxy?.close();
+  await cluster?.stop();
+  await ecr?.close();
+});
+
+const start = () => startOperator({ cluster, env: ecr.env, server: proxy.url });
+
+async function read<T extends KubeObject = KubeObject>(path: string): Promise<T> {
+  const object = await admin.get<T>(path);
+  if (object === null) throw new Error(`${path} is not there`);
+  return object;
+}
+
+const status = async () => (await read<PullSecretResource>(resourcePath())).status;
+
+/** All that the operator tried to change in these namespaces, events too. */
+function writesIn(namespaces: readonly string[], since = 0): string[] {
+  const events = cluster.auditEvents({ user: operatorUser, verb: writeVerbs, since });
+  return told(events.filter(({ objectRef }) => namespaces.includes(objectRef?.namespace ?? '')));
+}
+
+/** A new token for everybody who is served, ten seconds after the last one at the earliest. */
+async function refresh(): Promise<void> {
+  const before = authIn(await read(secretPath('team-0')));
+  const annotations = { 'ecr.pullsecrets.io/refresh-requested-at': new Date().toISOString() };
+  await admin.patch(resourcePath(), { metadata: { annotations } });
+  await admin.waitFor(secretPath('team-0'), (secret: KubeObject) => authIn(secret) !== before);
+}
+
+const data = { '.dockerconfigjson': Buffer.from('{"auths":{"foreign.example":{"auth":"YTpi"}}}').toString('base64') };
+const type = 'kubernetes.io/dockerconfigjson';
+
+function foreignSecret(namespace: string, labels: Record<string, string> = {}): KubeObject {
+  return { apiVersion: 'v1', kind: 'Secret', type, data, metadata: { name: 'ecr-pull', namespace, labels } };
+}
+
+describe('a foreign Secret of our name', () => {
+  const managedBy = 'app.kubernetes.io/managed-by';
+  const foreign: Record<string, (namespace: string) => Promise<unknown>> = {
+    'foreign-plain': (name) => admin.create(foreignSecret(name)),
+    'foreign-helm': (name) => admin.create(foreignSecret(name, { [managedBy]: 'Helm' })),
+    'foreign-shouted': (name) => admin.create(foreignSecret(name, { [managedBy]: 'ECR-pull-secrets' })),
+    'foreign-applied': (name) => admin.apply(foreignSecret(name), { manager: 'helm' }),
+    'foreign-opaque': (name) => admin.create({ ...foreignSecret(name), type: 'Opaque' }),
+  };
+  const namespaces = Object.keys(foreign);
+  let before: KubeObject[];
+
+  /** The message about a namespace in the status. */
+  const failureOf = async (namespace: string) =>
+    (await status())?.failures?.find((failure) => failure.namespace === namespace)?.message ?? '';
+
+  /** The command that a message gives, as one would paste it. */
+  async function runAdviceOf(message: string, verb: 'label --overwrite' | 'delete'): Promise<void> {
+    const [, args = ''] = new RegExp(`kubectl (-n \\S+ ${verb} [^()]*?)\\s*(\\(|$)`).exec(message) ?? [];
+    expect([message, args]).toEqual([message, expect.stringContaining(`${verb} secret ecr-pull`)]);
+    await cluster.kubectl(...args.split(' '));
+  }
+
+  const isBlocked = async () => conditionOf(await admin.get(resourcePath()), 'Blocked') !== undefined;
+
+  const blockedNamespaces = () => operator.metric('ecr_pull_secrets_namespaces{resource="production",state="blocked"}');
+
+  beforeAll(async () => {
+    for (const [name, create] of Object.entries(foreign)) {
+      await admin.create({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } });
+      await admin.waitFor(accountPath(name));
+      await create(name);
+    }
+    before = await Promise.all(namespaces.map((name) => read(secretPath(name))));
+    operator = await start();
+    await admin.create(resource());
+    await waitUntilServed(admin, ['team-0', 'team-1']);
+  });
+
+  test('is told by condition, status, event and metric, and leaves Ready alone', async () => {
+    const blocked = await waitForCondition(admin, 'Blocked', ({ message }) => message.startsWith('5 of 7 namespaces'));
+    expect(blocked).toMatchObject({ status: 'True', reason: 'ForeignSecret' });
+    await waitForCondition(admin, 'Ready', (condition) => condition.status === 'True');
+    const { namespacesReady, failures = [] } = (await status()) ?? {};
+    expect(namespacesReady).toBe('2/7');
+    expect(failures.map(({ namespace }) => namespace).toSorted()).toEqual(namespaces.toSorted());
+    expect(await blockedNamespaces()).toBe(5);
+    await eventually('there is an event', async () => {
+      const path = '/apis/events.k8s.io/v1/namespaces/default/events';
+      const events = await admin.list<KubeObject & { type: string; reason: string; action: string }>(path);
+      return events.some((event) => event.type === 'Warning' && event.reason === 'ForeignSecret');
+    });
+  });
+
+  test('is never touched: not at first, not by a refresh, not after a restart', async () => {
+    await refresh();
+    expect(await operator.stop()).toBe(0);
+    operator = await start();
+    await eventually('the new leader has looked', async () => (await blockedNamespaces()) === 5);
+    await refresh();
+    expect(await Promise.all(namespaces.map((name) => read(secretPath(name))))).toEqual(before);
+    const accounts = await Promise.all(namespaces.map((name) => read(accountPath(name))));
+    expect(accounts.flatMap(entriesOf)).toEqual([]);
+    expect(writesIn(namespaces)).toEqual([]);
+  });
+
+  test.each(namespaces.slice(0, 4))('%s is handed over by the one label of the message', async (name) => {
+    const { uid } = (await read(secretPath(name))).metadata;
+    await runAdviceOf(await failureOf(name), 'label --overwrite');
+    await waitUntilServed(admin, [name], 10_000);
+    const ours = authIn(await read(secretPath('team-0')));
+    const secret = await admin.waitFor(secretPath(name), (secret: KubeObject) => authIn(secret) === ours, 10_000);
+    expect(secret.metadata.uid).toBe(uid);
+  });
+
+  test('one of another type is handed over by the label and its deletion, as the message then says', async () => {
+    const name = 'foreign-opaque';
+    await runAdviceOf(await failureOf(name), 'label --overwrite');
+    await eventually('the message tells', async () => /another type/.test(await failureOf(name)), 10_000);
+    const { resourceVersion } = (await read(secretPath(name))).metadata;
+    await sleep(1_000);
+    expect((await read(secretPath(name))).metadata.resourceVersion).toBe(resourceVersion);
+    await runAdviceOf(await failureOf(name), 'delete');
+    await waitUntilServed(admin, [name], 10_000);
+    await eventually('nothing is blocked any more', async () => !(await isBlocked()), 10_000);
+    expect((await status())?.failures ?? []).toEqual([]);
+    expect(await blockedNamespaces()).toBe(0);
+  });
+
+  test('that has taken the place of ours is told, left alone, and forgotten when it is gone', async () => {
+    operator.pause();
+    await admin.delete(secretPath('team-1'));
+    const { metadata } = await admin.create(foreignSecret('team-1'));
+    operator.cont();
+    await waitForCondition(admin, 'Blocked', ({ message }) => message.startsWith('1 of 7 namespaces: team-1'));
+    await sleep(1_000);
+    expect((await read(secretPath('team-1'))).metadata).toEqual(metadata);
+    await admin.delete(secretPath('team-1'));
+    await waitUntilServed(admin, ['team-1'], 10_000);
+    await eventually('nothing is blocked any more', async () => !(await isBlocked()), 10_000);
+    expect((await status())?.failures ?? []).toEqual([]);
+  });
+
+  test('that the watch has not shown yet is left alone, too', async () => {
+    proxy.inject = ({ path }) => (path.startsWith('/api/v1/secrets?') ? { status: 503 } : null);
+    proxy.reset();
+    const name = 'foreign-unseen';
+    const mark = cluster.auditMark();
+    const ignore = 'ecr.pullsecrets.io/ignore';
+    await admin.create({
+      ...{ apiVersion: 'v1', kind: 'Namespace' },
+      metadata: { name, annotations: { [ignore]: 'true' } },
+    });
+    await admin.waitFor(accountPath(name));
+    const { metadata } = await admin.create(foreignSecret(name));
+    await admin.patch(`/api/v1/namespaces/${name}`, { metadata: { annotations: { [ignore]: null } } });
+    await eventually('it is tried', () => writesIn([name], mark).length > 0, 20_000);
+    expect(writesIn([name], mark)[0]).toBe(`patch ${name}/secrets/ecr-pull: 409`);
+    proxy.inject = () => null;
+    await waitForCondition(admin, 'Blocked', ({ message }) => message.includes(`namespaces: ${name}`));
+    expect((await read(secretPath(name))).metadata).toEqual(metadata);
+    await admin.delete(`/api/v1/namespaces/${name}`);
+    await eventually('nothing is blocked any more', async () => !(await isBlocked()), 20_000);
+  });
+});
+
+describe('a namespace that is on its way out', () => {
+  const leaving = Array.from({ length: 20 }, (_, i) => `leaving-${i}`);
+  const [held = '', heldByOurs = ''] = leaving;
+  const finalizers = ['example.org/keep'];
+
+  const warnings = () => operator.logs(({ level }) => level === 'warn' || level === 'error');
+
+  const release = async () => {
+    await admin.patch(`/api/v1/namespaces/${held}/configmaps/kept`, { metadata: { finalizers: null } });
+    await admin.patch(secretPath(heldByOurs), { metadata: { finalizers: null } });
+  };
+
+  test('is left in peace: no write, no event, no warning, and the status does not know it', async () => {
+    await createNamespaces(admin, leaving.length, 'leaving');
+    await waitUntilServed(admin, leaving);
+    await waitForCondition(admin, 'Ready', ({ message }) => /in 27 namespaces$/.test(message));
+    await admin.create({
+      ...{ apiVersion: 'v1', kind: 'ConfigMap' },
+      metadata: { name: 'kept', namespace: held, finalizers } as KubeObject['metadata'],
+    });
+    await admin.patch(secretPath(heldByOurs), { metadata: { finalizers } });
+    const mark = cluster.auditMark();
+    const warnedBefore = warnings().length;
+    await Promise.all(leaving.map((name) => admin.delete(`/api/v1/namespaces/${name}`)));
+    const left = async () =>
+      (await admin.list('/api/v1/namespaces')).filter(({ metadata }) => leaving.includes(metadata.name));
+    await eventually('two are left', async () => (await left()).length === 2, 60_000);
+
+    await admin.patch(secretPath(heldByOurs), { data, metadata: { labels: null } }, { manager: 'mallory' });
+    await refresh();
+    expect(await operator.stop()).toBe(0);
+    expect(warnings().slice(warnedBefore)).toEqual([]);
+    operator = await start();
+    await sleep(6_000); // longer than a removal waits
+    expect(writesIn(leaving, mark)).toEqual([]);
+    expect(warnings()).toEqual([]);
+    expect(authIn(await read(secretPath(heldByOurs)))).toBeUndefined();
+    await waitForCondition(admin, 'Ready', ({ message }) => /in 7 namespaces$/.test(message));
+    expect(await status()).toMatchObject({ namespacesReady: '7/7', failures: [] });
+    expect(conditionOf(await admin.get(resourcePath()), 'Ready')?.status).toBe('True');
+
+    await release();
+    await eventually('all are gone', async () => (await left()).length === 0, 60_000);
+    expect(writesIn(leaving, mark)).toEqual([]);
+  });
+
+  test('made again, it is served again: the operator had not stopped looking', async () => {
+    const mark = cluster.auditMark();
+    await createNamespaces(admin, 1, 'leaving');
+    await waitUntilServed(admin, [held], 10_000);
+    expect(writesIn(leaving, mark).length).toBeGreaterThan(0);
+  });
+});
