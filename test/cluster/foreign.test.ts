@@ -203,20 +203,15 @@ describe('a foreign Secret of our name', () => {
 
 describe('a namespace that is on its way out', () => {
   const leaving = Array.from({ length: 20 }, (_, i) => `leaving-${i}`);
-  const [held = '', heldByOurs = ''] = leaving;
+  const [held = '', heldByOurs = '', gone = ''] = leaving; // two stay on their way: a finalizer holds something in them
   const finalizers = ['example.org/keep'];
 
   const warnings = () => operator.logs(({ level }) => level === 'warn' || level === 'error');
 
-  const release = async () => {
-    await admin.patch(`/api/v1/namespaces/${held}/configmaps/kept`, { metadata: { finalizers: null } });
-    await admin.patch(secretPath(heldByOurs), { metadata: { finalizers: null } });
-  };
-
   test('is left in peace: no write, no event, no warning, and the status does not know it', async () => {
     await createNamespaces(admin, leaving.length, 'leaving');
     await waitUntilServed(admin, leaving);
-    await waitForCondition(admin, 'Ready', ({ message }) => /in 27 namespaces$/.test(message));
+    await waitForCondition(admin, 'Ready', ({ message }) => message.endsWith('in 27 namespaces'));
     await admin.create({
       ...{ apiVersion: 'v1', kind: 'ConfigMap' },
       metadata: { name: 'kept', namespace: held, finalizers } as KubeObject['metadata'],
@@ -238,19 +233,16 @@ describe('a namespace that is on its way out', () => {
     expect(writesIn(leaving, mark)).toEqual([]);
     expect(warnings()).toEqual([]);
     expect(authIn(await read(secretPath(heldByOurs)))).toBeUndefined();
-    await waitForCondition(admin, 'Ready', ({ message }) => /in 7 namespaces$/.test(message));
+    await waitForCondition(admin, 'Ready', ({ message }) => message.endsWith('in 7 namespaces'));
     expect(await status()).toMatchObject({ namespacesReady: '7/7', failures: [] });
     expect(conditionOf(await admin.get(resourcePath()), 'Ready')?.status).toBe('True');
-
-    await release();
-    await eventually('all are gone', async () => (await left()).length === 0, 60_000);
-    expect(writesIn(leaving, mark)).toEqual([]);
   });
 
   test('made again, it is served again: the operator had not stopped looking', async () => {
     const mark = cluster.auditMark();
-    await createNamespaces(admin, 1, 'leaving');
-    await waitUntilServed(admin, [held], 10_000);
-    expect(writesIn(leaving, mark).length).toBeGreaterThan(0);
+    await admin.create({ apiVersion: 'v1', kind: 'Namespace', metadata: { name: gone } });
+    await waitUntilServed(admin, [gone], 10_000);
+    expect(writesIn([gone], mark).length).toBeGreaterThan(0);
+    expect(writesIn([held, heldByOurs], mark)).toEqual([]);
   });
 });
