@@ -71,7 +71,7 @@ export async function startOperator(options: RunOptions, surroundings: Surroundi
     throw new ConfigurationError('NoNamespace', '--namespace is missing: not in a pod, and the kubeconfig names none');
   const client = new KubeClient({ connection, clock, log, metrics });
   // A fan-out that fills every connection must not cost the lease.
-  const leaseClient = new KubeClient({ connection: connection.fork(), clock, log, metrics });
+  const leaseClient = new KubeClient({ connection: connection.fork(), clock, log, metrics, contact: client.contact });
 
   const identity = `${hostname()}_${randomUUID().slice(0, 8)}`;
   const elector: LeaderElector = new LeaderElector({

@@ -9,6 +9,7 @@ import type { KubeLog } from './kubeLog.ts';
 import type { WatchEvent } from './kubeObject.ts';
 import { parseAnswer, parseEvent } from './parseAnswer.ts';
 import { parseResourcePath } from './resourcePath.ts';
+import { ServerContact } from './serverContact.ts';
 import { streamLines } from './streamLines.ts';
 
 export interface KubeRequest {
@@ -40,6 +41,8 @@ export interface KubeClientOptions {
   log: KubeLog;
   metrics: { kubeRequest(verb: string, code: string): void };
   userAgent?: string;
+  /** Of another client of the same server, to share what they know of it. */
+  contact?: ServerContact;
 }
 
 const DEADLINE_MS = 8000;
@@ -51,6 +54,7 @@ const LARGEST_ANSWER = 64 * 2 ** 20; // bytes
  * (see answerError), and anything that the API server did not say itself is a TransientError.
  */
 export class KubeClient {
+  readonly contact: ServerContact;
   readonly #options: KubeClientOptions;
   readonly #origin: string;
   readonly #basePath: string;
@@ -58,6 +62,7 @@ export class KubeClient {
 
   constructor(options: KubeClientOptions) {
     this.#options = options;
+    this.contact = options.contact ?? new ServerContact(options);
     const server = new URL(options.connection.server);
     this.#origin = server.origin;
     this.#basePath = server.pathname.replace(/\/$/, '');
@@ -72,10 +77,11 @@ export class KubeClient {
     const asked = { verb: verbOf(r), ...parseResourcePath(r.path) };
     const ending = this.#ending(r, asked);
     try {
-      const answer = await this.#tryTwice(r, asked, ending.signal);
-      return parseAnswer(answer, asked) as T;
+      const answer = parseAnswer(await this.#tryTwice(r, asked, ending.signal), asked);
+      this.contact.note(null);
+      return answer as T;
     } catch (error) {
-      throw this.#asOperatorError(error, asked);
+      throw this.#noted(this.#asOperatorError(error, asked));
     } finally {
       ending.clear();
     }
@@ -100,9 +106,13 @@ export class KubeClient {
         },
         refusal: (answer) => this.#refusal(answer, asked, false),
       });
-      for await (const line of lines) yield parseEvent(line, asked);
+      for await (const line of lines) {
+        const event = parseEvent(line, asked);
+        this.contact.note(null);
+        yield event;
+      }
     } catch (error) {
-      throw this.#asOperatorError(error, asked);
+      throw this.#noted(this.#asOperatorError(error, asked));
     }
   }
 
@@ -186,6 +196,11 @@ export class KubeClient {
   #refusal(answer: Answer, asked: Asked, jsonPatch: boolean): OperatorError {
     if (answer.status === 401) this.#options.connection.renew('token');
     return answerError(answer, asked, { jsonPatch, now: this.#options.clock.now() });
+  }
+
+  #noted(error: OperatorError): OperatorError {
+    this.contact.note(error);
+    return error;
   }
 
   /** What is none of ours came from the network. Only its code is told: undici's texts may quote what was sent. */

@@ -4,12 +4,13 @@ import { ApiStatusError } from './apiStatusError.ts';
 import { Backoff } from './backoff.ts';
 import type { KubeClient } from './client.ts';
 import type { KubeLog } from './kubeLog.ts';
-import { objectKey, type KubeList, type KubeObject, type WatchEvent } from './kubeObject.ts';
-import { asExpired, checked, errorOfEvent, isExpired, isUselessVersion, retryAfterMs } from './reflectorErrors.ts';
+import { objectKey, type KubeObject, type WatchEvent } from './kubeObject.ts';
+import { checked, errorOfEvent, isExpired, isUselessVersion, retryAfterMs } from './reflectorErrors.ts';
+import { readPages } from './pagedList.ts';
 import type { Store, StoredObject } from './store.ts';
 
 export interface ReflectorOptions<T> {
-  client: Pick<KubeClient, 'request' | 'watch'>;
+  client: Pick<KubeClient, 'request' | 'watch' | 'contact'>;
   path: string;
   query?: Record<string, string>; // selectors
   metadataOnly?: boolean;
@@ -33,8 +34,9 @@ export interface ReflectorState {
   listStatus: number | null; // HTTP, of the last list; null where none was answered
 }
 
-const PAGE_DEADLINE_MS = 30_000;
 const SHORT_WATCH_MS = 1000; // a watch that ends sooner, without an event, is an error: else it would spin
+const SILENCE_MS = 150_000; // bookmarks come about once a minute
+const SPREAD_MS = 1000; // over which the reflectors come back to a server that is back
 const RELIST_AFTER = 10; // failed watches in a row: perhaps it is the resourceVersion that the server cannot serve
 
 /**
@@ -104,28 +106,32 @@ export class Reflector<T> {
     while (!this.#stopping) {
       this.#round = new AbortController();
       const { signal } = this.#round;
-      const waitMs = await this.#listOrWatch(signal);
-      if (waitMs > 0) await sleep(this.#o.clock, waitMs, signal);
+      try {
+        if (this.#version === null) await this.#list(signal);
+        else await this.#watch(signal, this.#version);
+      } catch (error) {
+        if (!signal.aborted) await this.#wait(this.#waitAfter(error), retryAfterMs(error), signal);
+      }
     }
   }
 
-  /** Returns how long to wait before the next round, in ms. */
-  async #listOrWatch(signal: AbortSignal): Promise<number> {
-    try {
-      if (this.#version === null) await this.#list(signal);
-      else await this.#watch(signal, this.#version);
-      return 0;
-    } catch (error) {
-      return signal.aborted ? 0 : this.#waitAfter(error);
-    }
+  /** Waits `ms`; where the server is back before, only as long as it asked for, and not in step with the others. */
+  async #wait(ms: number, leastMs: number, signal: AbortSignal): Promise<void> {
+    const { client, clock, random } = this.#o;
+    if (ms === 0) return;
+    const begun = clock.monotonic();
+    const isBack = await client.contact.untilBack(ms, signal);
+    if (!isBack) return;
+    this.#backoff.reset();
+    await sleep(clock, Math.max(begun + leastMs - clock.monotonic(), random() * SPREAD_MS), signal);
   }
 
   async #list(signal: AbortSignal): Promise<void> {
     this.#isListing = true;
     this.#listAgain = false;
     try {
-      const { objects, version } = await this.#readPages(signal);
-      this.#version = version;
+      const objects = new Map<string, StoredObject<T>>();
+      this.#version = await readPages({ ...this.#o, signal }, (item) => this.#readItem(item, objects));
       this.#failedWatches = 0;
       this.#contactAt = this.#o.clock.monotonic();
       if (this.#known.error !== null) this.#o.log.info({ kind: this.kind }, 'listed again');
@@ -138,31 +144,6 @@ export class Reflector<T> {
     } finally {
       this.#isListing = false;
       if (this.#listAgain) this.#version = null;
-    }
-  }
-
-  async #readPages(signal: AbortSignal): Promise<{ objects: Map<string, StoredObject<T>>; version: string }> {
-    const { client, path, query, metadataOnly, pageSize = 500 } = this.#o;
-    const objects = new Map<string, StoredObject<T>>();
-    let next: string | undefined;
-    for (;;) {
-      const page: KubeList = await client
-        .request<KubeList>({
-          method: 'GET',
-          path,
-          query: { ...query, limit: String(pageSize), ...(next !== undefined && { continue: next }) },
-          metadataOnly,
-          signal,
-          deadlineMs: PAGE_DEADLINE_MS,
-        })
-        .catch((error: unknown) => {
-          throw next === undefined ? error : asExpired(error);
-        });
-      for (const item of page.items) this.#readItem(item, objects);
-      next = page.metadata?.continue || undefined;
-      const version = page.metadata?.resourceVersion;
-      if (!version) throw new TransientError('NotKubernetes', `cannot list ${this.kind}: no resourceVersion`);
-      if (next === undefined) return { objects, version };
     }
   }
 
@@ -183,8 +164,9 @@ export class Reflector<T> {
   }
 
   async #watch(signal: AbortSignal, from: string): Promise<void> {
-    const { client, path, query, metadataOnly, silenceMs = 150_000, clock, random } = this.#o;
+    const { client, path, query, metadataOnly, silenceMs = SILENCE_MS, clock, random } = this.#o;
     const begun = clock.monotonic();
+    let openedAt = Infinity;
     let events = 0;
     const watch = client.watch({
       path,
@@ -197,15 +179,29 @@ export class Reflector<T> {
       metadataOnly,
       signal,
       idleMs: silenceMs,
-      onOpen: () => this.#setKnown({ ...this.#known, error: null }),
+      onOpen: () => {
+        openedAt = clock.monotonic();
+        this.#setKnown({ ...this.#known, error: null });
+      },
     });
-    for await (const event of watch) {
-      this.#apply(event);
-      events += 1;
+    try {
+      for await (const event of watch) {
+        this.#apply(event);
+        events += 1;
+      }
+    } finally {
+      if (clock.monotonic() - openedAt >= SHORT_WATCH_MS) this.#noteThatItStood(silenceMs);
     }
     if (events === 0 && clock.monotonic() - begun < SHORT_WATCH_MS) {
       throw new TransientError('ShortWatch', `the watch of ${this.kind} ended as soon as it began`);
     }
+  }
+
+  /** A watch that stood for a while tells of no trouble, however it ended; but many silent ones are as good as one. */
+  #noteThatItStood(silenceMs: number): void {
+    this.#backoff.reset();
+    this.#failedWatches = 0;
+    if (this.state.staleMs >= silenceMs) this.#version = null;
   }
 
   #apply({ type, object }: WatchEvent): void {

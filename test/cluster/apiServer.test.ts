@@ -214,7 +214,8 @@ describe('answers that are not what they seem', () => {
       expect(await versions(admin)).toEqual(before);
       proxy.inject = () => null;
       await isWhole(60_000);
-      expect(Math.max(...(await staleness()))).toBeLessThan(70);
+      // Of the kinds that the probe has changed; the others prove themselves by a bookmark, about once a minute.
+      expect(Math.max(...(await staleness()).slice(0, 3))).toBeLessThan(10);
       expect(await versions(admin)).toMatchObject(before);
     },
   );

@@ -1,8 +1,9 @@
 import { readFileSync } from 'node:fs';
 import { Agent, createServer, request, type Server } from 'node:https';
 import type { IncomingMessage, ServerResponse } from 'node:http';
-import type { AddressInfo } from 'node:net';
+import { Socket, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
+import type { Duplex } from 'node:stream';
 import type { Cluster } from './cluster.ts';
 
 export interface ProxiedRequest {
@@ -33,6 +34,7 @@ export class ApiServerProxy {
   readonly #upstream: URL;
   readonly #agent: Agent;
   readonly #streams = new Set<{ answer: IncomingMessage; response: ServerResponse }>();
+  readonly #connections = new Map<number, Socket>(); // by the client's port: a TLS socket itself cannot be reset
 
   private constructor(server: Server, cluster: Cluster) {
     this.#server = server;
@@ -46,6 +48,7 @@ export class ApiServerProxy {
     const server = createServer({ key, cert: cluster.ca, keepAliveTimeout: 120_000 });
     await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
     const proxy = new ApiServerProxy(server, cluster);
+    server.on('connection', (socket) => proxy.#keep(socket));
     server.on('request', (incoming, response) => proxy.#pass(incoming, response));
     return proxy;
   }
@@ -105,13 +108,20 @@ export class ApiServerProxy {
     incoming.pipe(inner);
   }
 
+  #keep(socket: Duplex): void {
+    if (!(socket instanceof Socket)) return;
+    const { remotePort = 0 } = socket;
+    this.#connections.set(remotePort, socket);
+    socket.once('close', () => this.#connections.delete(remotePort));
+  }
+
   #endLater({ answer, response }: { answer: IncomingMessage; response: ServerResponse }): void {
     if (this.endWatches === null) return;
     const { afterMs, by } = this.endWatches;
     const timer = setTimeout(() => {
       answer.unpipe(response);
       if (by === 'end') response.end();
-      else response.socket?.resetAndDestroy();
+      else this.#connections.get(response.socket?.remotePort ?? 0)?.resetAndDestroy();
     }, afterMs);
     response.once('close', () => clearTimeout(timer));
   }

@@ -1,5 +1,6 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
 
+import type { KubeClient } from '../../src/kube/client.ts';
 import { Reflector, type ReflectorOptions } from '../../src/kube/reflector.ts';
 import { Store } from '../../src/kube/store.ts';
 import { FakeClock, flush } from '../fakeClock.ts';
@@ -10,6 +11,7 @@ type Kept = { name: string; team: string | undefined };
 
 interface World {
   api: FakeApi;
+  client: KubeClient;
   clock: FakeClock;
   store: Store<Kept>;
   reflector: Reflector<Kept>;
@@ -39,7 +41,7 @@ async function start(api: FakeApi, o: Partial<ReflectorOptions<Kept>> = {}): Pro
   });
   onTestFinished(() => reflector.stop());
   reflector.start();
-  return { api, clock, store, reflector, changes, log };
+  return { api, client, clock, store, reflector, changes, log };
 }
 
 async function watching(api: FakeApi, o: Partial<ReflectorOptions<Kept>> = {}): Promise<World> {
@@ -261,6 +263,43 @@ describe('failures', () => {
     expect(await pass(world, () => world.reflector.state.error === null && api.watches.length > 10)).toBeLessThan(1500);
   });
 
+  it('of a watch that had been open for a while: it is opened again soon, however often, and with no list', async () => {
+    const world = await watching(await startApi());
+    for (let times = 1; times <= 12; times++) {
+      await world.api.open();
+      await until(() => world.reflector.state.error === null);
+      await world.clock.advance(1000);
+      world.api.reset();
+      expect(await pass(world, () => world.api.watches.length === times + 1)).toBeLessThan(1500);
+    }
+    expect(world.api.lists).toHaveLength(1);
+  });
+
+  it('that end for everybody: it tries again within a second, and not where it was told to wait longer', async () => {
+    for (const [retryAfter, least, most] of [
+      [null, 0, 1500],
+      ['25', 25_000, 26_500],
+    ] as const) {
+      const api = await startApi();
+      const world = await watching(api);
+      const down: FakeApi['onWatch'] = (request) => request.socket.resetAndDestroy();
+      api.onWatch = down;
+      api.onList = down;
+      api.reset();
+      for (let tries = 2; tries <= 6; tries++) await pass(world, () => api.watches.length === tries);
+      const headers = retryAfter === null ? {} : { 'retry-after': retryAfter };
+      if (retryAfter !== null) api.onWatch = (_, response) => answer(response, 429, 'later', headers);
+      await pass(world, () => api.watches.length === 7);
+      await until(() => world.clock.pending > 0);
+      api.onWatch = null;
+      api.onList = null;
+      await world.client.request({ method: 'GET', path: '/api/v1/pods' });
+      const waited = await pass(world, () => api.watches.length === 8);
+      expect(waited).toBeGreaterThanOrEqual(least);
+      expect(waited).toBeLessThan(most);
+    }
+  });
+
   it.each([
     ['HTML with 200', 200, '<html>'],
     ['an empty body', 200, ''],
@@ -381,6 +420,19 @@ describe('silence', () => {
     expect(world.api.lists).toEqual(['limit=500', 'limit=500']);
     expect(world.api.watches[1]).toContain('resourceVersion=4&');
     expect(world.changes).toEqual(['added a', 'added b', 'deleted b', 'modified a']);
+  });
+
+  it('of many watches that are cut before their first bookmark is the same', async () => {
+    const world = await watching(await startApi());
+    for (let times = 1; times <= 3; times++) {
+      await world.api.open();
+      await world.clock.advance(50_000);
+      expect(world.api.lists).toHaveLength(1);
+      world.api.end();
+      await until(() => world.api.watches.length === times + 1);
+    }
+    expect(world.api.lists).toHaveLength(2);
+    expect(world.reflector.state.error).toBe(null);
   });
 
   it('is broken by any byte', async () => {

@@ -224,6 +224,7 @@ it('never gives a key to two workers, and loses none', async () => {
           queue.retry(each.key, each.lane);
         } else if (each.kind === 'done') finishers.splice(each.index % Math.max(1, finishers.length), 1)[0]?.();
         else await clock.advance(each.ms);
+        await flush(); // a worker that was given a key has begun before the next step
       }
       for (let turn = 0; turn < 100 && (due.size > 0 || finishers.length > 0); turn++) {
         for (const finish of finishers.splice(0)) finish();
