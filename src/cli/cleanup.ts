@@ -153,6 +153,7 @@ async function removeOnce(caches: RemovalCaches, run: Cleanup, beforeSend: () =>
     const result = await applyWrites(diff.writes, {
       ...{ client: run.client, namespace: name, secretName, beforeSend },
       seen: async () => {},
+      seenGone: async () => {},
       recreated: () => {},
     });
     round.writes += result.written;

@@ -16,6 +16,8 @@ export interface WriteContext {
   readonly beforeSend: () => void;
   /** Resolves when the watch has shown our own write, or after a while. */
   readonly seen: (kind: 'Secret' | 'ServiceAccount', name: string, resourceVersion: string) => Promise<void>;
+  /** The same of a deletion: the watch no longer shows the Secret at this resourceVersion. */
+  readonly seenGone: (secretName: string, resourceVersion: string) => Promise<void>;
   /** Told when an immutable Secret of ours had to be made anew. */
   readonly recreated: (name: string) => void;
 }
@@ -111,7 +113,7 @@ async function sendSecret(body: SecretBody, observed: ObservedSecret | null, con
 
 // Only for one that somebody has made immutable: its UID is lost, and with it what kubelets remember of it (KEP-2535).
 async function recreate(body: SecretBody, observed: ObservedSecret, context: WriteContext): Promise<number> {
-  await deleteSecret(observed, context);
+  await sendDeletion(observed, context); // not waited for: until it is there again, nobody can pull
   const written = await sendSecret(body, null, context);
   context.recreated(observed.name);
   return written + 1;
@@ -162,6 +164,12 @@ function hashOf(entry: DockerAuth & { hash?: string }): string {
 }
 
 async function deleteSecret(observed: ObservedSecret, context: WriteContext): Promise<number> {
+  await sendDeletion(observed, context);
+  await context.seenGone(observed.name, observed.resourceVersion);
+  return 1;
+}
+
+async function sendDeletion(observed: ObservedSecret, context: WriteContext): Promise<void> {
   await context.client.request({
     method: 'DELETE',
     path: secretPath(context, observed.name),
@@ -171,7 +179,6 @@ async function deleteSecret(observed: ObservedSecret, context: WriteContext): Pr
     },
     beforeSend: context.beforeSend,
   });
-  return 1;
 }
 
 const EDIT_TRIES = 4;

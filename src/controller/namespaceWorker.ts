@@ -161,6 +161,9 @@ export class NamespaceWorker {
       seen: async (kind, name, resourceVersion) => {
         await storeOf[kind]?.waitFor(`${namespace}/${name}`, resourceVersion, OWN_WRITE_SEEN_MS);
       },
+      seenGone: async (name, resourceVersion) => {
+        await caches.secrets.get(name)?.store.waitForEndOf(`${namespace}/${name}`, resourceVersion, OWN_WRITE_SEEN_MS);
+      },
       recreated: () => announceRecreation({ namespace, ...this.#options }),
     };
   }

@@ -13,7 +13,6 @@ export interface PagedListOptions {
   signal: AbortSignal;
 }
 
-const PAGE_DEADLINE_MS = 30_000;
 
 /**
  * Reads a whole list, page by page, and hands each object to `onItem`. It asks for no resourceVersion: what it reads is
@@ -31,7 +30,6 @@ export async function readPages(o: PagedListOptions, onItem: (item: KubeObject) 
         query: { ...query, limit: String(pageSize), ...(next !== undefined && { continue: next }) },
         metadataOnly,
         signal,
-        deadlineMs: PAGE_DEADLINE_MS,
       })
       .catch((error: unknown) => {
         throw next === undefined ? error : asExpired(error);

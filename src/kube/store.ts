@@ -30,7 +30,7 @@ export class Store<T> {
   readonly #objects = new Map<string, { value: T; versions: string[] }>(); // the newest version last
   readonly #byNamespace = new Map<string, Set<string>>();
   readonly #listeners = new Set<(change: StoreChange<T>) => void>();
-  readonly #waiting = new Map<string, Set<(version: string) => void>>();
+  readonly #waiting = new Map<string, Set<() => void>>();
   onListenerError: (error: unknown) => void = () => undefined;
 
   constructor(o: StoreOptions<T>) {
@@ -73,7 +73,16 @@ export class Store<T> {
    * order that we may rely on; the event of an own write often comes before its answer, so the last few are remembered.
    */
   waitFor(key: string, resourceVersion: string, timeoutMs: number): Promise<boolean> {
-    if (this.#objects.get(key)?.versions.includes(resourceVersion) === true) return Promise.resolve(true);
+    return this.#waitUntil(key, () => this.#objects.get(key)?.versions.includes(resourceVersion) === true, timeoutMs);
+  }
+
+  /** Whether the key is no longer at this resourceVersion, gone or changed, or is not any more within the time. */
+  waitForEndOf(key: string, resourceVersion: string, timeoutMs: number): Promise<boolean> {
+    return this.#waitUntil(key, () => this.#objects.get(key)?.versions.at(-1) !== resourceVersion, timeoutMs);
+  }
+
+  #waitUntil(key: string, holds: () => boolean, timeoutMs: number): Promise<boolean> {
+    if (holds()) return Promise.resolve(true);
     return new Promise((resolve) => {
       const finish = (seen: boolean): void => {
         cancel();
@@ -81,8 +90,8 @@ export class Store<T> {
         if (waiting.size === 0) this.#waiting.delete(key);
         resolve(seen);
       };
-      const check = (version: string): void => {
-        if (version === resourceVersion) finish(true);
+      const check = (): void => {
+        if (holds()) finish(true);
       };
       const waiting = this.#waiting.get(key) ?? new Set();
       this.#waiting.set(key, waiting.add(check));
@@ -117,7 +126,7 @@ export class Store<T> {
     const versions = [...(known?.versions ?? []), resourceVersion].slice(-VERSIONS_KEPT);
     this.#objects.set(key, { value, versions });
     this.#index(key, value, true);
-    for (const check of this.#waiting.get(key) ?? []) check(resourceVersion);
+    this.#look(key);
     if (known === undefined) return { type: 'added', key, after: value };
     return { type: 'modified', key, before: known.value, after: value };
   }
@@ -127,7 +136,12 @@ export class Store<T> {
     if (known === undefined) return null;
     this.#objects.delete(key);
     this.#index(key, known.value, false);
+    this.#look(key);
     return { type: 'deleted', key, before: known.value };
+  }
+
+  #look(key: string): void {
+    for (const check of this.#waiting.get(key) ?? []) check();
   }
 
   #index(key: string, value: T, isThere: boolean): void {

@@ -1,9 +1,11 @@
 import { readFileSync } from 'node:fs';
 import { Agent, createServer, request, type Server } from 'node:https';
-import type { IncomingMessage, ServerResponse } from 'node:http';
+import type { IncomingHttpHeaders, IncomingMessage, ServerResponse } from 'node:http';
 import { Socket, type AddressInfo } from 'node:net';
 import { join } from 'node:path';
 import type { Duplex } from 'node:stream';
+import { buffer } from 'node:stream/consumers';
+import { setTimeout as sleep } from 'node:timers/promises';
 import type { Cluster } from './cluster.ts';
 
 export interface ProxiedRequest {
@@ -19,6 +21,21 @@ export interface InjectedAnswer {
   body?: unknown; // an object becomes JSON
 }
 
+/** What is done to one request; all that is named, in this order. */
+export interface Fault {
+  delayMs?: number;
+  /** Before it is forwarded. */
+  before?: () => Promise<void> | void;
+  /** In place of the API server; then the rest is left out. */
+  answer?: InjectedAnswer;
+  /** The connection is reset: before anything is forwarded, or when the API server has done its work. */
+  drop?: 'request' | 'answer';
+  /** When the API server has done its work, before its answer is passed on. */
+  after?: () => Promise<void> | void;
+  /** What becomes of the answer's body. Where it throws, the connection is reset. */
+  body?: (bytes: AsyncIterable<Buffer>) => AsyncIterable<Buffer | string>;
+}
+
 /**
  * Stands before the API server under its own certificate, and does what bad networks and busy servers do. Give its `url`
  * to the operator as `server`.
@@ -28,6 +45,10 @@ export class ApiServerProxy {
   readonly requests: (ProxiedRequest & { time: number })[] = [];
   /** What is answered in place of the API server; null passes the request on. */
   inject: (request: ProxiedRequest) => InjectedAnswer | null = () => null;
+  /** The same with everything else that a network and a server can do. */
+  fault: (request: ProxiedRequest) => Fault | null = () => null;
+  /** Who renews the Lease through this proxy, by its last try. */
+  holder: string | null = null;
   /** Every watch is ended so long (ms) after its beginning: as a server does it, or by a reset. */
   endWatches: { afterMs: number; by: 'end' | 'reset' } | null = null;
   readonly #server: Server;
@@ -84,28 +105,60 @@ export class ApiServerProxy {
     const asked = { method, path, isWatch: /[?&]watch=(1|true)\b/.test(path), accept };
     this.requests.push({ ...asked, time: Date.now() });
     const injected = this.inject(asked);
-    if (injected !== null) {
-      incoming.resume();
-      const isText = typeof injected.body === 'string';
-      const contentType = isText ? 'text/html' : 'application/json';
-      response.writeHead(injected.status, { 'content-type': contentType, ...injected.headers });
-      response.end(isText ? injected.body : JSON.stringify(injected.body ?? {}));
-      return;
-    }
+    const fault = injected === null ? this.fault(asked) : { answer: injected };
+    void this.#carryOut(fault ?? {}, asked, { incoming, response }).catch(() => this.#reset(response));
+  }
+
+  async #carryOut(
+    fault: Fault,
+    asked: ProxiedRequest,
+    { incoming, response }: { incoming: IncomingMessage; response: ServerResponse },
+  ): Promise<void> {
+    const body = await buffer(incoming);
+    if (/\/leases(\/|$)/.test(asked.path)) this.#noteHolder(body);
+    if (fault.delayMs !== undefined) await sleep(fault.delayMs);
+    await fault.before?.();
+    if (fault.answer !== undefined) return answerWith(fault.answer, response);
+    if (fault.drop === 'request') return this.#reset(response);
+    const answer = await this.#forward(asked, { headers: incoming.headers, body }, response);
+    if (answer === null) return;
+    await fault.after?.();
+    if (fault.drop === 'answer') return this.#reset(response);
+    const stream = { answer, response };
+    this.#streams.add(stream);
+    response.once('close', () => this.#streams.delete(stream));
+    answer.once('error', () => this.#streams.has(stream) && response.destroy());
+    response.writeHead(answer.statusCode ?? 502, withoutLength(answer.headers, fault.body !== undefined));
+    response.flushHeaders();
+    if (asked.isWatch) this.#endLater(stream);
+    if (fault.body === undefined) answer.pipe(response);
+    else await pass(fault.body(answer as AsyncIterable<Buffer>), response);
+  }
+
+  /** The head of the API server's answer; null where either side has gone away. */
+  #forward(
+    { method, path }: ProxiedRequest,
+    { headers, body }: { headers: IncomingHttpHeaders; body: Buffer },
+    response: ServerResponse,
+  ): Promise<IncomingMessage | null> {
     const { hostname, port } = this.#upstream;
-    const inner = request({ hostname, port, method, path, headers: incoming.headers, agent: this.#agent }, (answer) => {
-      const stream = { answer, response };
-      this.#streams.add(stream);
-      response.once('close', () => this.#streams.delete(stream));
-      answer.once('error', () => this.#streams.has(stream) && response.destroy());
-      response.writeHead(answer.statusCode ?? 502, answer.headers);
-      response.flushHeaders();
-      answer.pipe(response);
-      if (asked.isWatch) this.#endLater(stream);
+    return new Promise((resolve) => {
+      const inner = request({ hostname, port, method, path, headers, agent: this.#agent }, resolve);
+      inner.once('error', () => {
+        if (!response.headersSent) response.destroy();
+        resolve(null);
+      });
+      response.once('close', () => inner.destroy());
+      inner.end(body);
     });
-    inner.once('error', () => response.headersSent || response.destroy());
-    response.once('close', () => inner.destroy());
-    incoming.pipe(inner);
+  }
+
+  #noteHolder(body: Buffer): void {
+    this.holder = /"holderIdentity":"([^"]+)"/.exec(body.toString('utf8'))?.[1] ?? this.holder;
+  }
+
+  #reset(response: ServerResponse): void {
+    this.#connections.get(response.socket?.remotePort ?? 0)?.resetAndDestroy();
   }
 
   #keep(socket: Duplex): void {
@@ -121,8 +174,24 @@ export class ApiServerProxy {
     const timer = setTimeout(() => {
       answer.unpipe(response);
       if (by === 'end') response.end();
-      else this.#connections.get(response.socket?.remotePort ?? 0)?.resetAndDestroy();
+      else this.#reset(response);
     }, afterMs);
     response.once('close', () => clearTimeout(timer));
   }
+}
+
+function answerWith({ status, headers, body }: InjectedAnswer, response: ServerResponse): void {
+  const isText = typeof body === 'string';
+  response.writeHead(status, { 'content-type': isText ? 'text/html' : 'application/json', ...headers });
+  response.end(isText ? body : JSON.stringify(body ?? {}));
+}
+
+function withoutLength(headers: IncomingHttpHeaders, isChanged: boolean): IncomingHttpHeaders {
+  const { 'content-length': _, ...rest } = headers;
+  return isChanged ? rest : headers;
+}
+
+async function pass(bytes: AsyncIterable<Buffer | string>, response: ServerResponse): Promise<void> {
+  for await (const part of bytes) response.write(part);
+  response.end();
 }

@@ -61,6 +61,11 @@ export class StandInEcr {
     return token;
   }
 
+  /** Every token that was given out. */
+  get issued(): IssuedToken[] {
+    return [...this.#tokens.values()];
+  }
+
   /** Ends the life of every token that was given out until now. */
   expireAll(): void {
     for (const token of this.#tokens.values()) token.expiresAt = Math.min(token.expiresAt, Date.now());

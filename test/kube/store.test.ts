@@ -129,3 +129,16 @@ describe('waitFor', () => {
     expect(await Promise.all(waits)).toEqual([false, false]);
   });
 });
+
+describe('waitForEndOf', () => {
+  it('ends with the deletion, or with a change', async () => {
+    const { store, clock } = storeWithChanges();
+    for (const key of ['a', 'b', 'c']) store.set(key, object(key, '1'));
+    const waits = ['a', 'b', 'c', 'd'].map((key) => store.waitForEndOf(key, '1', 1000));
+    store.delete('a');
+    store.set('b', object('b', '2'));
+    await clock.advance(1000);
+    expect(await Promise.all(waits)).toEqual([true, true, false, true]);
+    expect(clock.pending).toBe(0);
+  });
+});

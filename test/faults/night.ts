@@ -1,0 +1,218 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { defaultSecretName } from '../../src/api/groupVersion.ts';
+import { ageCrd } from '../cluster/ageCrd.ts';
+import { ApiServerProxy } from '../cluster/apiServerProxy.ts';
+import { defaultAuditPolicy, writeVerbs, type AuditEvent } from '../cluster/auditLog.ts';
+import { startCluster, type Cluster, type ClusterOptions } from '../cluster/cluster.ts';
+import { ecrHost } from '../cluster/door.ts';
+import { eventually } from '../cluster/eventually.ts';
+import type { KubeApi, KubeObject } from '../cluster/kubeApi.ts';
+import { installDeploy, operatorUser, startOperator, type Operator } from '../cluster/operator.ts';
+import { scaled } from '../cluster/scaled.ts';
+import { entriesOf, footprint, resourcePath, told } from '../cluster/served.ts';
+import { StandInEcr } from '../cluster/standInEcr.ts';
+import { stepsOf } from './oracles/authorship.ts';
+import { countsOf, type Counts } from './oracles/counts.ts';
+import { foreignChanges } from './oracles/foreign.ts';
+import { History } from './oracles/history.ts';
+import { writesWithoutLease } from './oracles/leadership.ts';
+import { authsIn, badTokens, doubled, madeAnew } from './oracles/ours.ts';
+import { leaks } from './oracles/secrecy.ts';
+
+export interface Replica {
+  readonly operator: Operator;
+  readonly proxy: ApiServerProxy;
+}
+
+export interface NightOptions extends ClusterOptions {
+  lifeMs?: number; // of ECR's tokens
+  /** Flags of the operator. */
+  args?: readonly string[];
+  env?: Record<string, string>;
+}
+
+export const wholeWithinMs = 60_000;
+export const quietMs = scaled(120_000, 10_000);
+
+/** In the audit log: what the operator did with bodies, so that each version of an object has its author. */
+const auditPolicy = JSON.stringify({
+  ...(JSON.parse(defaultAuditPolicy) as object),
+  rules: [
+    { level: 'RequestResponse', users: [operatorUser], verbs: [...writeVerbs] },
+    ...(JSON.parse(defaultAuditPolicy) as { rules: object[] }).rules,
+  ],
+});
+
+/**
+ * A control plane, an ECR, and replicas of the operator, each behind a proxy of its own that does what a bad night does.
+ * Everything that happens is written down; at the end of each fault the invariants are held against it.
+ */
+export class Night {
+  readonly cluster: Cluster;
+  readonly admin: KubeApi;
+  readonly ecr: StandInEcr;
+  readonly history: History;
+  readonly #options: NightOptions;
+  readonly #replicas: Replica[] = [];
+  #mark = { audit: 0, history: 0 };
+
+  private constructor(o: { cluster: Cluster; ecr: StandInEcr; history: History; options: NightOptions }) {
+    this.cluster = o.cluster;
+    this.admin = o.cluster.admin;
+    this.ecr = o.ecr;
+    this.history = o.history;
+    this.#options = o.options;
+  }
+
+  static async begin(options: NightOptions = {}): Promise<Night> {
+    const cluster = await startCluster({ auditPolicy, ...options });
+    const ecr = await StandInEcr.start(options.lifeMs === undefined ? {} : { lifeMs: options.lifeMs });
+    await installDeploy(cluster);
+    await ageCrd(cluster); // else nothing would be removed after a restart
+    return new Night({ cluster, ecr, history: await History.begin(cluster.admin), options });
+  }
+
+  async end(): Promise<void> {
+    await this.history.end();
+    await Promise.all(this.#replicas.map(({ proxy }) => proxy.close()));
+    await this.cluster.stop();
+    await this.ecr.close();
+  }
+
+  /** Of all that were ever started, those that run. */
+  get replicas(): Replica[] {
+    return this.#replicas.filter(({ operator }) => operator.process.isRunning());
+  }
+
+  async startReplica(
+    o: { waitUntilReady?: boolean; prepare?: (proxy: ApiServerProxy) => void } = {},
+  ): Promise<Replica> {
+    const proxy = await ApiServerProxy.start(this.cluster);
+    o.prepare?.(proxy);
+    const operator = await startOperator({
+      ...{ cluster: this.cluster, server: proxy.url, env: { ...this.ecr.env, ...this.#options.env } },
+      args: ['--log-level=debug', ...(this.#options.args ?? [])],
+      waitUntilReady: o.waitUntilReady ?? true,
+    });
+    const replica = { operator, proxy };
+    this.#replicas.push(replica);
+    return replica;
+  }
+
+  /** Ends every replica and forgets who led: the next one need not wait for the lease of a dead one. */
+  async killAll(): Promise<void> {
+    await Promise.all(this.replicas.map(({ operator }) => operator.kill()));
+    await this.admin.delete('/apis/coordination.k8s.io/v1/namespaces/ecr-pull-secrets/leases/ecr-pull-secrets');
+  }
+
+  /** What comes later is judged by `invariants`. */
+  mark(): void {
+    this.#mark = { audit: this.cluster.auditMark(), history: this.history.mark() };
+  }
+
+  /** What the operator wrote since the mark, its Lease and dry runs left out. */
+  writes(since = this.#mark.audit): AuditEvent[] {
+    return this.cluster
+      .auditEvents({ user: operatorUser, verb: writeVerbs, since })
+      .filter(({ objectRef, requestURI }) => objectRef?.resource !== 'leases' && !requestURI.includes('dryRun=All'))
+      .filter(({ objectRef }) => !objectRef?.resource.endsWith('reviews'));
+  }
+
+  counts(): Counts {
+    return countsOf(this.writes());
+  }
+
+  /** Until every one of these namespaces holds the newest token and its entry, and none of the others anything. */
+  async whole(namespaces: readonly string[], timeoutMs = wholeWithinMs): Promise<void> {
+    await eventually('the state is as without the fault', () => this.#isWhole(namespaces), timeoutMs);
+  }
+
+  async #isWhole(namespaces: readonly string[]): Promise<true> {
+    const found = await footprint(this.admin);
+    const newest = this.ecr.issued.toSorted((a, b) => b.issuedAt - a.issuedAt)[0]?.auth;
+    const wrong = namespaces.filter(
+      (name) => !isServed(found.get(name), newest) || entriesOf(found.get(`${name}/default`) ?? null).length === 0,
+    );
+    if (wrong.length > 0) throw new Error(`not served: ${wrong.join(', ')}`);
+    const wanted = new Set(namespaces.flatMap((name) => [name, `${name}/default`]));
+    const left = [...found.keys()].filter((key) => !wanted.has(key));
+    if (left.length > 0) throw new Error(`left there: ${left.join(', ')}`);
+    return true;
+  }
+
+  /** Invariant 4, second half: nothing is written any more. What was. */
+  async quiet(): Promise<string[]> {
+    const since = this.cluster.auditMark();
+    await sleep(quietMs);
+    return told(this.writes(since)).map((write) => `in the quiet afterwards: ${write}`);
+  }
+
+  /** Invariants 1, 2, 3, 6, 7 and 9, over everything since the mark; what is broken, in words. */
+  async violations(): Promise<string[]> {
+    const versions = this.history.versions();
+    const steps = stepsOf(versions, this.writes(0)).slice(this.#mark.history);
+    const recent = versions.slice(this.#mark.history);
+    return [
+      ...foreignChanges(steps, defaultSecretName),
+      ...doubled(recent, defaultSecretName),
+      ...madeAnew(steps, defaultSecretName),
+      ...badTokens(steps, (auth) => this.#tokenOf(auth), defaultSecretName),
+      ...writesWithoutLease(this.#seenWrites(), versions),
+      ...leaks(await this.#outputs(), this.#secrets()),
+      ...this.#crashes(),
+    ];
+  }
+
+  #tokenOf(auth: string): { host: string; issuedAt: number; expiresAt: number } | null {
+    const token = this.ecr.issued.find((issued) => issued.auth === auth);
+    return token === undefined ? null : { host: ecrHost, ...token };
+  }
+
+  #seenWrites(): { holder: string; path: string; time: number }[] {
+    return this.#replicas.flatMap(({ proxy }) =>
+      proxy.requests
+        .filter(({ method, path }) => method !== 'GET' && isServingPath(path))
+        .map(({ path, time }) => ({ holder: proxy.holder ?? 'a replica that never asked for the lease', path, time })),
+    );
+  }
+
+  async #outputs(): Promise<Map<string, string>> {
+    const events = await this.admin.list('/apis/events.k8s.io/v1/events');
+    const status = await this.admin.get(resourcePath());
+    const metrics = await Promise.all(this.replicas.map(({ operator }) => operator.metrics().catch(() => '')));
+    const audited = this.cluster.auditEvents().filter(({ objectRef }) => objectRef?.resource !== 'secrets');
+    return new Map([
+      ...this.#replicas.map(({ operator }) => [operator.process.name, operator.output()] as const),
+      ['events', JSON.stringify(events)],
+      ['the resource', JSON.stringify(status)],
+      ['metrics', metrics.join('\n')],
+      ['the audit log', audited.map((event) => JSON.stringify(event)).join('\n')],
+    ]);
+  }
+
+  #secrets(): string[] {
+    const passwords = this.ecr.issued.map(({ auth }) =>
+      Buffer.from(auth, 'base64').toString('utf8').slice('AWS:'.length),
+    );
+    return [...passwords, this.ecr.env['AWS_SECRET_ACCESS_KEY'] ?? ''];
+  }
+
+  #crashes(): string[] {
+    return this.#replicas.flatMap(({ operator }) =>
+      operator
+        .logs(({ level }) => level === 'error' || level === 'fatal')
+        .map(({ msg }) => `logged as an error: ${msg}`),
+    );
+  }
+}
+
+function isServed(secret: KubeObject | undefined, auth: string | undefined): boolean {
+  return secret !== undefined && authsIn(secret).get(ecrHost) === auth;
+}
+
+function isServingPath(path: string): boolean {
+  return (
+    /^\/api\/v1\/namespaces\/[^/]+\/(secrets\/ecr-pull|serviceaccounts\/[^/?]+)(\?|$)/.test(path) &&
+    !path.includes('dryRun=All')
+  );
+}

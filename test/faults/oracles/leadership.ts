@@ -1,0 +1,32 @@
+import type { Version } from './history.ts';
+
+/** A write that reached the API server's door, by the replica whose proxy it came through. */
+export interface SeenWrite {
+  holder: string; // holderIdentity of the replica
+  path: string;
+  time: number; // ms
+}
+
+const RENEW_DEADLINE_MS = 10_000;
+const SLACK_MS = 500; // between the renewal's answer there and its event here
+
+/**
+ * Invariant 6: nothing is written after the lease's deadline: not by a replica that has never held it, nor later than ten
+ * seconds after its last renewal, nor once another one holds it.
+ */
+export function writesWithoutLease(writes: readonly SeenWrite[], versions: readonly Version[]): string[] {
+  const leases = versions.filter(({ collection }) => collection === 'leases');
+  const holderIn = ({ object }: Version) => (object['spec'] as { holderIdentity?: string } | undefined)?.holderIdentity;
+  return writes.flatMap(({ holder, path, time }) => {
+    // What was renewed in the moment of the write may be seen here just after it.
+    const before = leases.filter((lease) => lease.time <= time + SLACK_MS);
+    const own = before.findLast((lease) => holderIn(lease) === holder);
+    if (own === undefined) return [`${holder} wrote ${path} without ever having had the lease`];
+    if (time - own.time > RENEW_DEADLINE_MS + SLACK_MS) {
+      return [`${holder} wrote ${path} ${Math.round(time - own.time)} ms after its last renewal`];
+    }
+    const last = leases.findLast((lease) => lease.time <= time - SLACK_MS);
+    const isTaken = last !== undefined && last.time > own.time && holderIn(last) !== holder && holderIn(last) !== '';
+    return isTaken ? [`${holder} wrote ${path} while ${holderIn(last)} had the lease`] : [];
+  });
+}

@@ -1,0 +1,164 @@
+import { describe, expect, it } from 'vitest';
+import type { AuditEvent } from '../../cluster/auditLog.ts';
+import type { KubeObject } from '../../cluster/kubeApi.ts';
+import { stepsOf } from './authorship.ts';
+import { countsOf, moreThan } from './counts.ts';
+import { foreignChanges } from './foreign.ts';
+import type { Version } from './history.ts';
+import { writesWithoutLease } from './leadership.ts';
+import { badTokens, doubled, madeAnew } from './ours.ts';
+import { leaks } from './secrecy.ts';
+
+// Each oracle sees what it is there for, and nothing where all is well.
+
+const name = 'ecr-pull';
+let clock = 0;
+
+function version(collection: string, type: Version['type'], object: object, rv: number, time = (clock += 10)): Version {
+  const { metadata = {}, ...rest } = object as { metadata?: object };
+  const whole = {
+    metadata: { name, namespace: 'team', uid: 'u1', resourceVersion: String(rv), ...metadata },
+    ...rest,
+  } as KubeObject;
+  return { collection, key: `team/${whole.metadata.name}`, type, object: whole, resourceVersion: rv, time };
+}
+
+function wrote(resource: string, rv: number, o: { verb?: string; code?: number; name?: string; uid?: string } = {}) {
+  return {
+    verb: o.verb ?? 'patch',
+    objectRef: { resource, namespace: 'team', name: o.name ?? name },
+    responseStatus: { code: o.code ?? 200 },
+    responseObject: { metadata: { resourceVersion: String(rv), uid: o.uid ?? 'u1' } },
+    requestURI: '',
+  } as unknown as AuditEvent;
+}
+
+const ours = { labels: { 'app.kubernetes.io/managed-by': 'ecr-pull-secrets' } };
+const config = (auths: object) => ({
+  data: { '.dockerconfigjson': Buffer.from(JSON.stringify({ auths })).toString('base64') },
+});
+const account = (entries: string[], metadata: object = {}) => ({
+  metadata: { name: 'default', ...metadata },
+  imagePullSecrets: entries.map((entry) => ({ name: entry })),
+});
+const ofAccount = { name: 'default' };
+
+describe('1: what is foreign', () => {
+  const changes = (before: object, after: object, collection = 'serviceaccounts') =>
+    foreignChanges(
+      stepsOf(
+        [version(collection, 'ADDED', before, 1), version(collection, 'MODIFIED', after, 2)],
+        [wrote(collection, 2, collection === 'serviceaccounts' ? ofAccount : {})],
+      ),
+      name,
+    );
+
+  it.each<[string, object, object, number]>([
+    ['our entry comes', account(['own']), account(['own', name]), 0],
+    ['our entry goes', account(['own', name]), account(['own']), 0],
+    ['a foreign entry is lost', account(['own']), account([name]), 1],
+    ['a foreign entry is doubled', account(['own']), account(['own', 'own', name]), 1],
+    ['the order changes', account(['a', 'b']), account(['b', 'a', name]), 1],
+    ['a label is lost', account([], { labels: { a: 'b' } }), account([name]), 1],
+  ])('of a ServiceAccount: %s', (_, before, after, count) => {
+    expect(changes(before, after)).toHaveLength(count);
+  });
+
+  it.each<[string, object, object, number]>([
+    ['a foreign Secret is taken', { metadata: {} }, { metadata: ours }, 1],
+    ['ours is refreshed', { metadata: ours, ...config({}) }, { metadata: ours }, 0],
+    [
+      'somebody’s annotation on ours is lost',
+      { metadata: { ...ours, annotations: { a: 'b' } } },
+      { metadata: ours },
+      1,
+    ],
+    ['a finalizer on ours is lost', { metadata: { ...ours, finalizers: ['a/b'] } }, { metadata: ours }, 1],
+  ])('of Secrets: %s', (_, before, after, count) => {
+    expect(changes(before, after, 'secrets')).toHaveLength(count);
+  });
+
+  it('a foreign Secret deleted, and one of another name made', () => {
+    const versions = [
+      version('secrets', 'ADDED', {}, 1),
+      version('secrets', 'DELETED', {}, 2),
+      version('secrets', 'ADDED', { metadata: { name: 'other' } }, 3),
+    ];
+    const audit = [wrote('secrets', 0, { verb: 'delete' }), wrote('secrets', 3, { name: 'other', code: 201 })];
+    expect(foreignChanges(stepsOf(versions, audit), name)).toHaveLength(2);
+  });
+
+  it('what others do is theirs', () => {
+    const versions = [version('secrets', 'ADDED', {}, 1), version('secrets', 'DELETED', {}, 2)];
+    expect(foreignChanges(stepsOf(versions, []), name)).toEqual([]);
+  });
+});
+
+describe('2: what is ours', () => {
+  it('twice on a ServiceAccount', () => {
+    expect(doubled([version('serviceaccounts', 'ADDED', account([name, 'own', name]), 1)], name)).toHaveLength(1);
+    expect(doubled([version('serviceaccounts', 'ADDED', account([name, 'own']), 1)], name)).toEqual([]);
+  });
+
+  it('deleted by us and made anew; deleted by others it may come back', () => {
+    const versions = [
+      version('secrets', 'ADDED', { metadata: ours }, 1),
+      version('secrets', 'DELETED', { metadata: ours }, 2),
+      version('secrets', 'ADDED', { metadata: { ...ours, uid: 'u2' } }, 3),
+    ];
+    const made = wrote('secrets', 3, { code: 201 });
+    expect(madeAnew(stepsOf(versions, [wrote('secrets', 0, { verb: 'delete' }), made]), name)).toHaveLength(1);
+    expect(madeAnew(stepsOf(versions, [made]), name)).toEqual([]);
+  });
+});
+
+it('3: tokens', () => {
+  const tokens = new Map([
+    ['good', { host: 'h', issuedAt: 1, expiresAt: 1e9 }],
+    ['better', { host: 'h', issuedAt: 2, expiresAt: 1e9 }],
+    ['dead', { host: 'h', issuedAt: 3, expiresAt: 1 }],
+    ['other', { host: 'i', issuedAt: 4, expiresAt: 1e9 }],
+  ]);
+  const told = (...auths: string[]) => {
+    const versions = auths.map((auth, i) =>
+      version('secrets', i === 0 ? 'ADDED' : 'MODIFIED', { metadata: ours, ...config({ h: { auth } }) }, i + 1),
+    );
+    const audit = versions.map(({ resourceVersion }) => wrote('secrets', resourceVersion));
+    return badTokens(stepsOf(versions, audit), (auth) => tokens.get(auth) ?? null, name).length;
+  };
+  expect([told('good', 'better'), told('good', 'good')]).toEqual([0, 0]);
+  expect([told('dead'), told('other'), told('unknown'), told('better', 'good')]).toEqual([1, 1, 1, 1]);
+});
+
+it('5: creates and deletes', () => {
+  const made = wrote('secrets', 1, { code: 201 });
+  const gone = wrote('secrets', 1, { verb: 'delete' });
+  expect(moreThan(countsOf([made]), countsOf([made, wrote('secrets', 2)]))).toEqual([]);
+  expect(moreThan(countsOf([made]), countsOf([made, gone, made]))).toHaveLength(2);
+});
+
+it('6: writes without the lease', () => {
+  const lease = (holder: string, time: number) =>
+    version('leases', 'MODIFIED', { spec: { holderIdentity: holder } }, time, time);
+  const told = (holder: string, time: number) =>
+    writesWithoutLease([{ holder, path: '/x', time }], [lease('a', 1000), lease('a', 3000), lease('b', 30_000)]).length;
+  expect([told('a', 1100), told('a', 12_900), told('b', 30_100)]).toEqual([0, 0, 0]);
+  expect([told('b', 5000), told('a', 14_000), told('a', 31_000)]).toEqual([1, 1, 1]);
+});
+
+it('7: secrets in outputs, in each form and in pieces', () => {
+  const secret = 'AWS:Zm9vYmFyYmF6cXV4/with+signs=and-more-of-it';
+  const base64 = (text: string) => Buffer.from(text).toString('base64');
+  const found = (text: string) => leaks(new Map([['log', text]]), [secret]).length;
+  for (const text of [
+    secret,
+    base64(secret),
+    base64(`user:${secret}`),
+    base64(`a${secret}`),
+    encodeURIComponent(secret),
+  ]) {
+    expect(found(`before ${text} after`), text).toBe(1);
+  }
+  expect(found(`a piece ${secret.slice(16, 32)}`)).toBe(1);
+  expect(found('nothing of it')).toBe(0);
+});
