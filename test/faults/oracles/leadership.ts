@@ -1,3 +1,4 @@
+import { operatorName } from '../../../src/api/groupVersion.ts';
 import type { Version } from './history.ts';
 
 /** A write that reached the API server's door, by the replica whose proxy it came through. */
@@ -15,7 +16,9 @@ const SLACK_MS = 500; // between the renewal's answer there and its event here
  * seconds after its last renewal, nor once another one holds it.
  */
 export function writesWithoutLease(writes: readonly SeenWrite[], versions: readonly Version[]): string[] {
-  const leases = versions.filter(({ collection }) => collection === 'leases');
+  const leases = versions.filter(({ collection, object }) => {
+    return collection === 'leases' && object.metadata.name === operatorName;
+  });
   const holderIn = ({ object }: Version) => (object['spec'] as { holderIdentity?: string } | undefined)?.holderIdentity;
   return writes.flatMap(({ holder, path, time }) => {
     // What was renewed in the moment of the write may be seen here just after it.

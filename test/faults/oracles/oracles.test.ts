@@ -139,7 +139,13 @@ it('5: creates and deletes', () => {
 
 it('6: writes without the lease', () => {
   const lease = (holder: string, time: number) =>
-    version('leases', 'MODIFIED', { spec: { holderIdentity: holder } }, time, time);
+    version(
+      'leases',
+      'MODIFIED',
+      { metadata: { name: 'ecr-pull-secrets' }, spec: { holderIdentity: holder } },
+      time,
+      time,
+    );
   const told = (holder: string, time: number) =>
     writesWithoutLease([{ holder, path: '/x', time }], [lease('a', 1000), lease('a', 3000), lease('b', 30_000)]).length;
   expect([told('a', 1100), told('a', 12_900), told('b', 30_100)]).toEqual([0, 0, 0]);

@@ -1,0 +1,116 @@
+import { setTimeout as sleep } from 'node:timers/promises';
+import { expect } from 'vitest';
+import type { Fault, ProxiedRequest } from '../cluster/apiServerProxy.ts';
+import { accountPath, createNamespaces, resource, secretPath, told } from '../cluster/served.ts';
+import type { Night, Replica } from './night.ts';
+import { moreThan, type Counts } from './oracles/counts.ts';
+
+/** Begins a fault; what it returns ends it. */
+export type Begin = (night: Night) => Promise<() => Promise<void> | void> | (() => Promise<void> | void);
+
+export interface EndureOptions {
+  /** How long the fault lasts, ms. */
+  lastsMs: number;
+  /** AWS calls that it may cost. */
+  calls?: number;
+  /** While it lasts: what the operator says of it. */
+  during?: () => Promise<void>;
+}
+
+/**
+ * Life goes on while a fault lasts: a namespace is made, a Secret of ours is deleted, an entry of ours is dropped as a
+ * foreign one comes, a foreign label appears. Some time later the state is as without the fault, at the cost of the
+ * reference run, and every invariant has held.
+ */
+export class Endurance {
+  readonly #night: Night;
+  readonly #namespaces: string[] = [];
+  readonly #over: { since: number; name: string }[] = [];
+  #reference: Counts = new Map();
+  #rounds = 0;
+
+  private constructor(night: Night) {
+    this.#night = night;
+  }
+
+  /** Two replicas that serve three namespaces; the reference run. */
+  static async begin(night: Night): Promise<Endurance> {
+    const endurance = new Endurance(night);
+    endurance.#namespaces.push(...(await createNamespaces(night.admin, 3)));
+    await night.admin.create(resource());
+    await Promise.all([night.startReplica(), night.startReplica()]);
+    await night.whole(endurance.#namespaces);
+    await endurance.under(() => () => undefined, { lastsMs: 500 });
+    endurance.#reference = endurance.#counts();
+    return endurance;
+  }
+
+  async under(begin: Begin, o: EndureOptions): Promise<void> {
+    const night = this.#night;
+    const name = `round-${(this.#rounds += 1)}`;
+    // Those that are damaged are of this round: what happens again and again to one is put right ever more slowly.
+    await this.#make(`${name}-a`, `${name}-b`);
+    await night.whole(this.#namespaces);
+    const calls = night.ecr.calls.length;
+    night.mark();
+    const end = await begin(night);
+    const begun = Date.now();
+    await this.#live(name);
+    await o.during?.();
+    await sleep(Math.max(0, begun + o.lastsMs - Date.now()));
+    await end();
+    await night.whole(this.#namespaces);
+    expect(await night.violations()).toEqual([]);
+    if (this.#reference.size > 0) expect(moreThan(this.#reference, this.#counts())).toEqual([]);
+    expect(night.ecr.calls.length - calls, 'AWS calls').toBeLessThanOrEqual(o.calls ?? 0);
+    this.#over.push({ since: night.cluster.auditMark(), name });
+  }
+
+  /** Invariant 4, for all of them: at the end nothing is written any more, and nothing was to the namespaces of rounds that were over. */
+  async isQuiet(): Promise<void> {
+    expect(await this.#night.quiet()).toEqual([]);
+    const late = this.#over.flatMap(({ since, name }) =>
+      told(this.#night.writes(since)).filter((write) => write.includes(` ${name}-`)),
+    );
+    expect(late).toEqual([]);
+  }
+
+  async #live(name: string): Promise<void> {
+    const { admin } = this.#night;
+    await this.#make(`${name}-c`);
+    await admin.delete(secretPath(`${name}-a`));
+    await admin.patch(accountPath(`${name}-b`), { imagePullSecrets: [{ name: 'foreign' }] });
+    await admin.patch(accountPath('team-0'), { metadata: { labels: { round: name } } });
+  }
+
+  async #make(...names: readonly string[]): Promise<void> {
+    for (const name of names) {
+      await this.#night.admin.create({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } });
+    }
+    this.#namespaces.push(...names);
+  }
+
+  #counts(): Counts {
+    const name = `round-${this.#rounds}-`;
+    return new Map([...this.#night.counts()].map(([key, count]) => [key.replace(name, 'round-'), count]));
+  }
+}
+
+/** The same fault at every request of every replica, from now on; connections that are open are reset, so that it meets watches, too. */
+export function atEveryRequest(
+  fault: (request: ProxiedRequest, replica: Replica) => Fault | null,
+  o: { reset?: boolean } = {},
+): Begin {
+  return (night) => {
+    for (const replica of night.replicas) {
+      replica.proxy.fault = (request) => fault(request, replica);
+      if (o.reset ?? true) replica.proxy.reset();
+    }
+    return () => {
+      for (const { proxy } of night.replicas) proxy.fault = () => null;
+    };
+  };
+}
+
+export const isLease = ({ path }: ProxiedRequest): boolean => path.includes('/leases');
+export const isReading = ({ method, path }: ProxiedRequest): boolean => method === 'GET' && !path.includes('/leases');
