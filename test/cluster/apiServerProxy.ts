@@ -18,7 +18,7 @@ export interface ProxiedRequest {
 export interface InjectedAnswer {
   status: number;
   headers?: Record<string, string>;
-  body?: unknown; // an object becomes JSON
+  body?: unknown; // an object becomes JSON, a Buffer and a text go as they are
 }
 
 /** What is done to one request; all that is named, in this order. */
@@ -181,9 +181,9 @@ export class ApiServerProxy {
 }
 
 function answerWith({ status, headers, body }: InjectedAnswer, response: ServerResponse): void {
-  const isText = typeof body === 'string';
-  response.writeHead(status, { 'content-type': isText ? 'text/html' : 'application/json', ...headers });
-  response.end(isText ? body : JSON.stringify(body ?? {}));
+  const isRaw = typeof body === 'string' || Buffer.isBuffer(body);
+  response.writeHead(status, { 'content-type': isRaw ? 'text/html' : 'application/json', ...headers });
+  response.end(isRaw ? body : JSON.stringify(body ?? {}));
 }
 
 function withoutLength(headers: IncomingHttpHeaders, isChanged: boolean): IncomingHttpHeaders {
