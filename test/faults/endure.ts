@@ -1,5 +1,4 @@
 import { setTimeout as sleep } from 'node:timers/promises';
-import { expect } from 'vitest';
 import type { Fault, ProxiedRequest } from '../cluster/apiServerProxy.ts';
 import { accountPath, createNamespaces, resource, secretPath, told } from '../cluster/served.ts';
 import type { Night, Replica } from './night.ts';
@@ -40,12 +39,14 @@ export class Endurance {
     await night.admin.create(resource());
     await Promise.all([night.startReplica(), night.startReplica()]);
     await night.whole(endurance.#namespaces);
-    await endurance.under(() => () => undefined, { lastsMs: 500 });
+    const broken = await endurance.under(() => () => undefined, { lastsMs: 500 });
+    if (broken.length > 0) throw new Error(`without any fault: ${broken.join('; ')}`);
     endurance.#reference = endurance.#counts();
     return endurance;
   }
 
-  async under(begin: Begin, o: EndureOptions): Promise<void> {
+  /** What was broken, in words. Throws where the state does not become whole within a minute. */
+  async under(begin: Begin, o: EndureOptions): Promise<string[]> {
     const night = this.#night;
     const name = `round-${(this.#rounds += 1)}`;
     // Those that are damaged are of this round: what happens again and again to one is put right ever more slowly.
@@ -60,19 +61,22 @@ export class Endurance {
     await sleep(Math.max(0, begun + o.lastsMs - Date.now()));
     await end();
     await night.whole(this.#namespaces);
-    expect(await night.violations()).toEqual([]);
-    if (this.#reference.size > 0) expect(moreThan(this.#reference, this.#counts())).toEqual([]);
-    expect(night.ecr.calls.length - calls, 'AWS calls').toBeLessThanOrEqual(o.calls ?? 0);
+    const made = night.ecr.calls.length - calls;
     this.#over.push({ since: night.cluster.auditMark(), name });
+    return [
+      ...(await night.violations()),
+      ...(this.#reference.size > 0 ? moreThan(this.#reference, this.#counts()) : []),
+      ...(made > (o.calls ?? 0) ? [`${made} AWS calls`] : []),
+    ];
   }
 
   /** Invariant 4, for all of them: at the end nothing is written any more, and nothing was to the namespaces of rounds that were over. */
-  async isQuiet(): Promise<void> {
-    expect(await this.#night.quiet()).toEqual([]);
+  async afterwards(): Promise<string[]> {
+    const now = await this.#night.quiet();
     const late = this.#over.flatMap(({ since, name }) =>
       told(this.#night.writes(since)).filter((write) => write.includes(` ${name}-`)),
     );
-    expect(late).toEqual([]);
+    return [...now, ...late.map((write) => `after its round was over: ${write}`)];
   }
 
   async #live(name: string): Promise<void> {

@@ -67,11 +67,9 @@ export function late(random: Random, mostMs: number): Transform {
 export function coalesced(gate: Promise<unknown>): Transform {
   return async function* (bytes) {
     const held = new Map<string, Buffer>();
-    let isOpen = false;
-    void gate.then(() => (isOpen = true));
     const iterator = lines(bytes)[Symbol.asyncIterator]();
     let next = iterator.next();
-    while (!isOpen) {
+    for (;;) {
       const got = await Promise.race([next, gate.then(() => null)]);
       if (got === null) break;
       if (got.done === true) return;
