@@ -152,7 +152,8 @@ function whyNotUsable(registry: RegistryFacts): Problem {
     const cause = registry.failure ? `: ${registry.failure.message}` : '';
     return { code: 'Expired', message: `the token of ${registry.host} has expired${cause}` };
   }
-  return registry.failure ?? { code: 'Pending', message: `no token for ${registry.host} yet` };
+  if (registry.failure === null) return { code: 'Pending', message: `no token for ${registry.host} yet` };
+  return { code: registry.failure.code, message: `${registry.host}: ${registry.failure.message}` };
 }
 
 function refreshedCondition(facts: ResourceFacts): Draft {
@@ -169,7 +170,7 @@ function refreshedCondition(facts: ResourceFacts): Draft {
   const [first] = failing;
   if (first?.failure) {
     const others = failing.length > 1 ? ` (and ${failing.length - 1} more)` : '';
-    return refreshed('False', first.failure.code, `${first.failure.message}${others}`);
+    return refreshed('False', first.failure.code, `${first.host}: ${first.failure.message}${others}`);
   }
   if (facts.registries.some((registry) => registry.state === 'unknown')) {
     return refreshed('Unknown', 'Pending', 'the first token is being asked for');

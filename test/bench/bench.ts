@@ -43,6 +43,9 @@ try {
   await installDeploy(cluster);
   await createNamespaces('run', N);
 
+  step('the raw limit, before');
+  const raw = [await rawMsOf('raw-a')];
+
   step('the operator');
   const operator = await startOperator({ cluster, env: { ...ecr.env, ...imageEnv }, main: bundle });
   await leaderOf([operator]);
@@ -78,11 +81,6 @@ try {
   step('idle');
   const idle = await idleCpuPercent(operator.pid, 20_000);
 
-  step('the raw limit, twice');
-  const raw = [await rawMsOf('raw-a'), await rawMsOf('raw-b')];
-  const rawMs = (raw[0]! + raw[1]!) / 2;
-  add('serve all namespaces', `${seconds(servedMs)} s`, `raw ${raw.map(seconds).join(' and ')} s`);
-  add('… as a ratio to the raw writes', (servedMs / rawMs).toFixed(2), '≤ 1.5, aim 1.2', servedMs / rawMs <= 1.5);
   add('API writes per namespace, first', perNamespace.toFixed(2), '2.00', perNamespace === 2);
   add('AWS calls', String(firstCalls), '1', firstCalls === 1);
   add('resident memory', mebibytes(rss), '≤ 130 MiB', rss <= 130 * 2 ** 20);
@@ -119,6 +117,12 @@ try {
   await settled(N + NEW_NAMESPACES + 1_000);
   add('memory per 1,000 more namespaces', mebibytes(Math.max(0, again.memory() - before)), '');
   await again.stop();
+
+  step('the raw limit, after');
+  raw.push(await rawMsOf('raw-b'));
+  const ratio = servedMs / Math.min(...raw);
+  add('serve all namespaces', `${seconds(servedMs)} s`, `raw ${raw.map(seconds).join(' and ')} s`);
+  add('… as a ratio to the faster raw run', ratio.toFixed(2), '≤ 1.5, aim 1.2', ratio <= 1.5);
 } finally {
   await ecr.close();
   await cluster.stop();

@@ -60,7 +60,9 @@ describe.concurrent('tokens', () => {
     await w.operator({ clock });
     w.apply();
     await eventually('it is told', () => w.condition('Refreshed')?.reason === 'AccessDenied');
-    expect(w.condition('Refreshed')?.message).toMatch(/AWS refuses ecr:GetAuthorizationToken in us-east-1 .*Allow ecr/);
+    expect(w.condition('Refreshed')?.message).toMatch(
+      /^123456789012\.dkr\.ecr\.us-east-1\.amazonaws\.com: AWS refuses ecr:GetAuthorizationToken in us-east-1 .*Allow ecr/,
+    );
     expect(w.isServed('team-a')).toBe(false);
     await w.sandbox.aws.reset();
     w.admin.merge(`${resourcesPath}/production`, {
