@@ -66,10 +66,11 @@ export class StatusWriter {
       await this.#writeIfChanged(name);
     } catch (error) {
       const outcome = outcomeOf(error);
-      if (outcome.kind !== 'Gone' && outcome.kind !== 'Stopped') {
-        this.#options.log.warn({ kind, name, err: error }, 'status not written');
-        if (!this.#pending.has(name)) this.#arm(name, RETRY_MS);
-      }
+      if (outcome.kind === 'Gone' || outcome.kind === 'Stopped') return;
+      // Our view of it was stale: the watch shows it soon.
+      const isStale = outcome.kind === 'Conflict';
+      if (!isStale) this.#options.log.warn({ kind, name, err: error }, 'status not written');
+      if (!this.#pending.has(name)) this.#arm(name, isStale ? INTERVAL_MS : RETRY_MS);
     } finally {
       this.#writing.delete(name);
     }
@@ -88,7 +89,8 @@ export class StatusWriter {
       method: 'PATCH',
       patch: 'merge',
       path: `${resourcesPath}/${name}/status`,
-      body: { metadata: { uid: resource.uid }, status: { ...erasing(previous), ...status } },
+      // A uid would be ignored here; the version tells whether it is still the one, and as we know it.
+      body: { metadata: { resourceVersion: resource.resourceVersion }, status: { ...erasing(previous), ...status } },
       metadataOnly: true,
       beforeSend: this.#options.beforeSend,
     });

@@ -1,0 +1,78 @@
+import { expect, it } from 'vitest';
+import { apiVersion, kind, resourcesPath } from '../../src/api/groupVersion.ts';
+import { systemClock } from '../../src/clock.ts';
+import { reduceResource, type ResourceObject } from '../../src/controller/observedObjects.ts';
+import { StatusWriter } from '../../src/controller/statusWriter.ts';
+import type { ResourceFacts } from '../../src/core/status.ts';
+import { KubeClient } from '../../src/kube/client.ts';
+import { connect } from '../../src/kube/connection.ts';
+import { Store } from '../../src/kube/store.ts';
+import { createLogger } from '../../src/observability/log.ts';
+import { Redactor } from '../../src/observability/redactor.ts';
+import { eventually } from '../cluster/eventually.ts';
+import { startSandbox } from '../sandbox/sandbox.ts';
+
+const path = `${resourcesPath}/production`;
+const manifest = {
+  ...{ apiVersion, kind, metadata: { name: 'production' } },
+  spec: { registries: [{ host: '123456789012.dkr.ecr.us-east-1.amazonaws.com' }], namespaces: {} },
+};
+const facts: ResourceFacts = {
+  ...{ generation: 1, isSuspended: false, specProblem: null, missingPermissions: [], isGuarded: true, registries: [] },
+  namespaces: { matched: 0, ready: 0, young: 0, blocked: [], failed: [] },
+};
+
+/** A writer whose view of the resource changes only when it is told to. */
+async function startWriter() {
+  const sandbox = await startSandbox();
+  const connection = connect({ kubeconfig: sandbox.kubeconfigPath, env: {} });
+  const lines: string[] = [];
+  const destination = { write: (line: string) => void lines.push(line) };
+  const log = createLogger({ level: 'debug', redactor: new Redactor(), destination });
+  const client = new KubeClient({ connection, clock: systemClock, log, metrics: { kubeRequest: () => {} } });
+  const resources = new Store<ResourceObject>({ clock: systemClock });
+  const writer = new StatusWriter({
+    ...{ client, resources, clock: systemClock, log, serverNow: () => Date.now(), factsOf: () => facts },
+    ...{ events: { record: () => {} }, beforeSend: () => {}, redact: (text: string) => text },
+  });
+  const { admin, audit } = sandbox.api;
+  return {
+    admin,
+    writer,
+    lines,
+    tries: () => audit.of({ user: sandbox.operatorUser, subresource: 'status' }).length,
+    see: () => {
+      const value = reduceResource(admin.get(path) as Parameters<typeof reduceResource>[0]);
+      resources.set('production', { value, resourceVersion: value.resourceVersion });
+    },
+    async [Symbol.asyncDispose]() {
+      writer.stop();
+      await client.close();
+      await sandbox.close();
+    },
+  };
+}
+
+it('a resource that was deleted and made again never gets the status of the former', async () => {
+  await using w = await startWriter();
+  w.admin.create(manifest);
+  w.see();
+  w.admin.delete(path);
+  w.admin.create(manifest);
+  w.writer.schedule('production');
+  await eventually('it has tried', () => w.tries() > 0);
+  expect(w.admin.get(path)['status']).toBeUndefined();
+  w.see();
+  await eventually('what is there now has its own', () => w.admin.get(path)['status'] !== undefined, 3_000);
+  expect(w.lines.filter((line) => line.includes('"warn"'))).toEqual([]);
+});
+
+it('a status that somebody else has written meanwhile is not written over from a stale view', async () => {
+  await using w = await startWriter();
+  w.admin.create(manifest);
+  w.see();
+  w.admin.merge(`${path}/status`, { status: { registryCount: 7 } });
+  w.writer.schedule('production');
+  await eventually('it has tried', () => w.tries() > 0);
+  expect(w.admin.get(path)['status']).toEqual({ registryCount: 7 });
+});
