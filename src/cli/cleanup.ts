@@ -52,6 +52,9 @@ export async function cleanup(options: CleanupOptions): Promise<void> {
     } finally {
       await elector.stop();
     }
+  } catch (error) {
+    // No bad input: that is a ConfigurationError of its own, and exit code 2.
+    throw error instanceof ApiStatusError ? new TransientError(error.code, error.message) : error;
   } finally {
     clearInterval(alive);
     await client.close();
