@@ -13,7 +13,6 @@ export interface PagedListOptions {
   signal: AbortSignal;
 }
 
-
 /**
  * Reads a whole list, page by page, and hands each object to `onItem`. It asks for no resourceVersion: what it reads is
  * the newest. Returns the version of the list. Throws what the client throws, and `Expired` where the pages to come are
