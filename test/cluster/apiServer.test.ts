@@ -214,8 +214,9 @@ describe('answers that are not what they seem', () => {
       expect(await versions(admin)).toEqual(before);
       proxy.inject = () => null;
       await isWhole(60_000);
-      // Of the kinds that the probe has changed; the others prove themselves by a bookmark, about once a minute.
-      expect(Math.max(...(await staleness()).slice(0, 3))).toBeLessThan(10);
+      // Of the kinds that the probe has changed, within the minute that it may take; the others prove themselves by a
+      // bookmark, about once a minute.
+      expect(Math.max(...(await staleness()).slice(0, 3))).toBeLessThan(60);
       expect(await versions(admin)).toMatchObject(before);
     },
   );

@@ -12,7 +12,7 @@ export interface IssuedToken {
 
 export interface EcrCall {
   time: number; // ms
-  status: number;
+  status: number; // 0 where something else came than an answer
   accessKeyId: string;
 }
 
@@ -25,6 +25,8 @@ export class StandInEcr {
   lifeMs: number;
   /** While set, each call is answered with this error. */
   fault: { status: number; type: string; message?: string } | null = null;
+  /** In place of any answer, such as none at all. */
+  instead: ((response: ServerResponse) => void) | null = null;
   /** Signatures made longer ago (ms) are refused, as AWS refuses them after five minutes. */
   oldestSignatureMs = Infinity;
   readonly #tokens = new Map<string, IssuedToken>();
@@ -92,7 +94,8 @@ export class StandInEcr {
     const fault = isToken ? (this.#tooOld(headers) ?? this.fault) : { status: 400, type: 'UnknownOperationException' };
     const status = fault?.status ?? 200;
     const accessKeyId = /Credential=([^/]+)/.exec(String(headers['authorization']))?.[1] ?? '';
-    if (isToken) this.calls.push({ time: Date.now(), status, accessKeyId });
+    if (isToken) this.calls.push({ time: Date.now(), status: this.instead ? 0 : status, accessKeyId });
+    if (this.instead) return this.instead(response);
     response.writeHead(status, { 'content-type': 'application/x-amz-json-1.1' });
     if (fault) response.end(JSON.stringify({ __type: fault.type, message: fault.message ?? fault.type }));
     else response.end(JSON.stringify({ authorizationData: [this.#authorizationData()] }));
