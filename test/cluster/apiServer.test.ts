@@ -59,6 +59,10 @@ let made = 0;
 async function isWhole(timeoutMs = 30_000): Promise<void> {
   const name = `probe-${++made}`;
   await admin.create({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } });
+  // The controller manager waits for the API server by back-offs of its own: 30 s and more after an outage.
+  const account = { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'default', namespace: name } };
+  const { status } = await admin.request('POST', `/api/v1/namespaces/${name}/serviceaccounts`, { body: account });
+  expect([201, 409]).toContain(status);
   await waitUntilServed(admin, [name], timeoutMs);
   await admin.delete(secretPath(name));
   await waitUntilServed(admin, [name], timeoutMs);

@@ -90,6 +90,9 @@ export class Endurance {
   async #make(...names: readonly string[]): Promise<void> {
     for (const name of names) {
       await this.#night.admin.create({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } });
+      // By ourselves: after an outage the controller manager makes it late, by back-offs of its own.
+      const account = { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'default', namespace: name } };
+      await this.#night.admin.request('POST', `/api/v1/namespaces/${name}/serviceaccounts`, { body: account });
     }
     this.#namespaces.push(...names);
   }
