@@ -99,7 +99,7 @@ describe('the API server', () => {
       const before = await versions(admin);
       const mark = cluster.auditMark();
       await cluster.stopApiServer(signal);
-      await sleep(scaled(60_000, 12_000));
+      await sleep(scaled(60_000, 8_000));
       await isAlive();
       const behind = await staleness();
       expect(Math.min(...behind), `it says how far behind it is: ${behind.join()}`).toBeGreaterThan(5);
@@ -211,7 +211,7 @@ describe('answers that are not what they seem', () => {
       proxy.reset();
       await eventually('each kind has been refused', () => answered > 2 * kinds.length);
       // Something is really removed meanwhile: the operator must not take one thing for another.
-      await sleep(scaled(60_000, 12_000));
+      await sleep(scaled(60_000, 8_000));
       await isAlive();
       expect(Math.max(...(await staleness()))).toBeGreaterThan(5);
       expect(told(servingWrites(cluster, mark))).toEqual([]);

@@ -1,6 +1,7 @@
 import { gzipSync } from 'node:zlib';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Fault, InjectedAnswer, ProxiedRequest } from '../cluster/apiServerProxy.ts';
+import { scaled } from '../cluster/scaled.ts';
 import { atEveryRequest, Endurance, isLease, isReading } from './endure.ts';
 import { Night } from './night.ts';
 
@@ -13,7 +14,7 @@ beforeAll(async () => {
 });
 afterAll(() => night?.end());
 
-const lastsMs = 4_000;
+const lastsMs = scaled(20_000, 2_500);
 
 function status(code: number, reason: string, headers: Record<string, string> = {}): InjectedAnswer {
   const body = { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Failure', code, reason, message: reason };

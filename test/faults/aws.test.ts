@@ -1,6 +1,7 @@
 import type { ServerResponse } from 'node:http';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { isLong } from '../cluster/scaled.ts';
 import { resourcePath, waitForCondition } from '../cluster/served.ts';
 import type { StandInEcr } from '../cluster/standInEcr.ts';
 import { Endurance, type Begin } from './endure.ts';
@@ -36,29 +37,39 @@ function whileAws(fault: Fault): Begin {
   };
 }
 
+const all: [name: string, fault: Fault, message: RegExp][] = [
+  ['refuses the call', refused('AccessDeniedException'), /Allow ecr:GetAuthorizationToken/],
+  ['throttles', refused('ThrottlingException'), /throttles/],
+  ['is a login page with 200', answered(200, '<html>'), /proxy or a login page/],
+  ['closes the connection', { instead: (response) => void response.destroy() }, /closes the connection|reached/],
+  ['does not know the keys', refused('UnrecognizedClientException', 403), /a key is wrong/],
+  ['says that the session has ended', refused('ExpiredTokenException', 403), /expired/],
+  ['has a fault', refused('ServerException', 500), /fault|HTTP 500/],
+  ['is a login page with 502', answered(502, '<html>'), /proxy or a login page/],
+  ['answers nothing', answered(200, ''), /.+/],
+];
+const inShort = 4;
+if (!isLong) console.log(`${all.length - inShort} more answers of AWS with --long: each takes twenty seconds`);
+
 describe('while AWS', () => {
-  test.each<[string, Fault, RegExp]>([
-    ['refuses the call', refused('AccessDeniedException'), /Allow ecr:GetAuthorizationToken/],
-    ['does not know the keys', refused('UnrecognizedClientException', 403), /a key is wrong/],
-    ['says that the session has ended', refused('ExpiredTokenException', 403), /expired/],
-    ['throttles', refused('ThrottlingException'), /throttles/],
-    ['has a fault', refused('ServerException', 500), /fault|HTTP 500/],
-    ['is a login page with 200', answered(200, '<html>'), /proxy or a login page/],
-    ['is a login page with 502', answered(502, '<html>'), /proxy or a login page/],
-    ['answers nothing', answered(200, ''), /.+/],
-    ['closes the connection', { instead: (response) => void response.destroy() }, /closes the connection|reached/],
-  ])('%s, every good token stays, it is told, and a fresh one comes after', async (_, fault, message) => {
-    const during = async () => {
-      const told = await waitForCondition(night.admin, 'Refreshed', ({ status }) => status === 'False');
-      expect(told.message).toMatch(message);
-    };
-    // The SDK tries three times within one call; the operator again after ten seconds.
-    expect(await endurance.under(whileAws(fault), { lastsMs: 500, during, calls: 6 })).toEqual([]);
-    await waitForCondition(night.admin, 'Refreshed', ({ status }) => status === 'True', { timeoutMs: 30_000 });
-    await waitForCondition(night.admin, 'Ready', ({ status }) => status === 'True');
-  });
+  test.each(isLong ? all : all.slice(0, inShort))(
+    '%s, every good token stays, it is told, and a fresh one comes after',
+    async (_, fault, message) => {
+      const during = async () => {
+        const told = await waitForCondition(night.admin, 'Refreshed', ({ status }) => status === 'False');
+        expect(told.message).toMatch(message);
+      };
+      // The SDK tries three times within one call; the operator again after ten seconds.
+      expect(await endurance.under(whileAws(fault), { lastsMs: 500, during, calls: 6 })).toEqual([]);
+      await waitForCondition(night.admin, 'Refreshed', ({ status }) => status === 'True', { timeoutMs: 30_000 });
+      await waitForCondition(night.admin, 'Ready', ({ status }) => status === 'True');
+      await night.whole(endurance.namespaces);
+    },
+  );
 });
 
-test('afterwards nothing is written', async () => {
-  expect(await endurance.afterwards()).toEqual([]);
+test('afterwards nothing is written, and AWS is left alone', async () => {
+  const calls = night.ecr.calls.length;
+  expect(await night.quiet()).toEqual([]);
+  expect(night.ecr.calls.length).toBe(calls);
 });

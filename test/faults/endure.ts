@@ -45,6 +45,11 @@ export class Endurance {
     return endurance;
   }
 
+  /** All that are served now. */
+  get namespaces(): readonly string[] {
+    return this.#namespaces;
+  }
+
   /** What was broken, in words. Throws where the state does not become whole within a minute. */
   async under(begin: Begin, o: EndureOptions): Promise<string[]> {
     const night = this.#night;

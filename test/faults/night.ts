@@ -110,12 +110,13 @@ export class Night {
     this.#mark = { audit: this.cluster.auditMark(), history: this.history.mark() };
   }
 
-  /** What the operator wrote since the mark, its Lease and dry runs left out. */
+  /** What the operator wrote since the mark; its Lease, dry runs and the counts of events that come again left out. */
   writes(since = this.#mark.audit): AuditEvent[] {
     return this.cluster
       .auditEvents({ user: operatorUser, verb: writeVerbs, since })
       .filter(({ objectRef, requestURI }) => objectRef?.resource !== 'leases' && !requestURI.includes('dryRun=All'))
-      .filter(({ objectRef }) => !objectRef?.resource.endsWith('reviews'));
+      .filter(({ objectRef }) => !objectRef?.resource.endsWith('reviews'))
+      .filter(({ objectRef, verb }) => objectRef?.resource !== 'events' || verb !== 'patch');
   }
 
   counts(): Counts {
