@@ -5,6 +5,7 @@ import type { CheckResult } from '../../src/aws/registryCheck.ts';
 import { TokenBroker, type StoredToken, type TokenChange, type TokenWant } from '../../src/aws/tokenBroker.ts';
 import { ConfigurationError, StoppedError, ThrottledError, TransientError } from '../../src/errors.ts';
 import { FakeClock, flush } from '../fakeClock.ts';
+import { seeded } from '../seeded.ts';
 
 const SECOND = 1_000;
 const MINUTE = 60 * SECOND;
@@ -774,4 +775,36 @@ test('whatever lives AWS gives, and however often it fails, calls are 10 s apart
     ),
     { numRuns: 50 },
   );
+});
+
+test('thirty clusters of one account with one schedule, AWS throttling: their calls are spread, all are fresh, none loses its token', async () => {
+  const clock = new FakeClock('2026-01-01T00:00:30Z');
+  const random = seeded(7);
+  const calls: number[] = []; // ms, of all clusters
+  let throttled = 0;
+  const clusters = Array.from({ length: 30 }, () => new Bench({ clock, random }));
+  for (const bench of clusters) {
+    bench.fetch = (call) => {
+      const now = clock.monotonic();
+      calls.push(now);
+      if (calls.filter((at) => at > now - SECOND).length <= 5) return bench.token(call);
+      throttled += 1;
+      throw new ThrottledError('Throttled', 'AWS throttles', { retryAfterMs: 10_000 });
+    };
+    // All start in one moment, and have one schedule.
+    await bench.run(wantOf({ schedule: '0 4 * * *' }));
+  }
+  await clock.advance(10 * MINUTE);
+  expect(throttled).toBeGreaterThan(0);
+  expect(clusters.filter((bench) => bench.auth() === 'unknown')).toEqual([]);
+  calls.length = 0;
+  await clock.advance(4 * HOUR);
+  const tick = Date.parse('2026-01-01T04:00:00Z');
+  expect(clusters.map((bench) => Date.parse(bench.stored[0]?.issuedAt ?? '') >= tick)).toEqual(
+    clusters.map(() => true),
+  );
+  const seconds = calls.map((at) => Math.floor(at / SECOND));
+  const most = Math.max(...[...new Set(seconds)].map((second) => seconds.filter((other) => other === second).length));
+  expect(most).toBeLessThanOrEqual(5);
+  expect(clusters.every((bench) => bench.auth().startsWith('token-'))).toBe(true);
 });

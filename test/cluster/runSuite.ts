@@ -5,7 +5,8 @@ import { join, relative } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { controlPlaneBinaries } from './binaries.ts';
 
-interface Results {
+/** vitest's results in JSON, as far as they are looked at. */
+export interface Results {
   numPassedTests: number;
   numFailedTests: number;
   numPendingTests: number;
@@ -14,6 +15,9 @@ interface Results {
 }
 
 interface Result {
+  ancestorTitles: string[];
+  title: string;
+  duration?: number; // ms
   status: 'passed' | 'failed' | 'skipped' | 'pending' | 'todo';
 }
 
@@ -26,6 +30,8 @@ export interface Suite {
   /** Of the command line: `--long`, and what vitest takes. */
   args: readonly string[];
   env?: Record<string, string>;
+  /** Told at the end, where there are results. */
+  onResults?: (results: Results) => void;
 }
 
 /**
@@ -43,7 +49,7 @@ export async function runSuite(suite: Suite): Promise<number> {
     const file = process.env['CLUSTER_RESULTS'] ?? join(scratch, 'results.json');
     rmSync(file, { force: true });
     const code = await vitest(suite, { isLong, results: file });
-    return summary(suite.title, code, file);
+    return summary(suite, code, file);
   } finally {
     rmSync(scratch, { recursive: true, force: true });
   }
@@ -64,7 +70,7 @@ async function vitest(suite: Suite, { isLong, results }: { isLong: boolean; resu
   return new Promise((resolve) => child.once('exit', (code) => resolve(code ?? 130)));
 }
 
-function summary(title: string, code: number, file: string): number {
+function summary({ title, onResults }: Suite, code: number, file: string): number {
   let results: Results;
   try {
     results = JSON.parse(readFileSync(file, 'utf8')) as Results;
@@ -80,6 +86,7 @@ function summary(title: string, code: number, file: string): number {
   }
   const { numPassedTests: passed, numFailedTests: failed } = results;
   const skipped = results.numPendingTests + results.numTodoTests;
+  onResults?.(results);
   console.log(`${title}: ${passed} passed, ${failed} failed, ${skipped} skipped`);
   return code;
 }

@@ -1,9 +1,11 @@
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { seeded } from '../seeded.ts';
 import { atEveryRequest, Endurance } from './endure.ts';
 import { Night } from './night.ts';
-import { seed, seeded } from './random.ts';
+
 import { coalesced, cutInEvent, hugeLine, inPieces, late, twice, withinCharacter, type Transform } from './streams.ts';
 
+const seed = Number(process.env['FAULT_SEED'] ?? 1);
 let night: Night;
 let endurance: Endurance;
 

@@ -1,7 +1,4 @@
-import type { Random } from '../../src/clock.ts';
-
-/** Of this run: `--seed=N` runs the same again. */
-export const seed = Number(process.env['FAULT_SEED'] ?? 1);
+import type { Random } from '../src/clock.ts';
 
 /** mulberry32: small, and equal seeds give equal numbers on every machine. */
 export function seeded(from: number): Random {

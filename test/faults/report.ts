@@ -1,0 +1,95 @@
+import { basename } from 'node:path';
+import type { Results } from '../cluster/runSuite.ts';
+
+/** What each file of tests does to the operator, in the order of the report. */
+const chapters: readonly [file: string, title: string, text: string][] = [
+  [
+    'crash',
+    'Killed at every write',
+    'The operator dies by SIGKILL at each single write of serving three namespaces and giving them up again: before the API server sees the write, and after it is committed but before the answer is there.',
+  ],
+  [
+    'watches',
+    'Watches',
+    'A proxy between operator and API server tears, doubles, delays and merges what the watches bring.',
+  ],
+  [
+    'unobserved',
+    'What nobody saw',
+    'The watches show nothing for a while, and then the last state of each object alone.',
+  ],
+  ['answers', 'Answers', 'The same proxy answers in the place of the API server, or loses and delays what it says.'],
+  [
+    'servers',
+    'Leaders, leases and the API server',
+    'Two replicas; signals by process id; the Lease in the hands of others.',
+  ],
+  ['aws', 'AWS', 'A stand-in for ECR that refuses, throttles, or is something else.'],
+  ['expiry', 'Past the end of a token', 'Tokens of 24 s.'],
+];
+
+export interface ReportOptions {
+  seed: string;
+  isLong: boolean;
+  date: string;
+  machine: string;
+}
+
+/** docs/reliability.md, of one run. */
+export function reliabilityPage(results: Results, { seed, isLong, date, machine }: ReportOptions): string {
+  const sections = chapters.flatMap(([file, title, text]) => {
+    const found = results.testResults.find(({ name }) => basename(name) === `${file}.test.ts`);
+    if (found === undefined) return [];
+    const rows = found.assertionResults
+      .filter(({ status }) => status === 'passed' || status === 'failed')
+      .map(
+        (result) =>
+          `| ${promiseOf(result)} | ${result.status === 'passed' ? 'held' : '**BROKEN**'} | ${seconds(result.duration)} |`,
+      );
+    return [
+      `## ${title}`,
+      '',
+      `${text} Tests: \`test/faults/${file}.test.ts\`.`,
+      '',
+      '| promise | | s |',
+      '| --- | --- | --- |',
+      ...rows,
+      '',
+    ];
+  });
+  return [
+    '# Reliability',
+    '',
+    'Written by `npm run test:faults -- --report`: what was done to the operator on a real control plane, and what it keeps to all the while.',
+    '',
+    `Run of ${date} on ${machine}, seed ${seed}${isLong ? ', in full' : ', long waits shortened by ten'}: ${results.numPassedTests} held, ${results.numFailedTests} broken.`,
+    '',
+    '## What is held against each of them',
+    '',
+    'While a fault lasts, life goes on: a namespace is made, a pull secret is deleted, an entry is dropped as a foreign one comes, labels change. Every version of every Secret,',
+    'ServiceAccount and Lease is written down by a watch past all proxies, and the audit log tells who made it. At the end:',
+    '',
+    '1. No entry, Secret or field of somebody else was changed by the operator.',
+    '2. Its entry stood on no ServiceAccount twice, and it deleted no Secret to make it anew.',
+    '3. No expired token was written, none of another registry, none older than the one before.',
+    '4. Within a minute the state is as without the fault, and then nothing is written any more.',
+    '5. It made and deleted each object as often as without the fault, and no more.',
+    '6. No write came from a replica whose lease had ended, or that never had it.',
+    '7. No secret stands in a log, event, status, metric or audit line: raw, in base64, URL-encoded, or a piece of 16 bytes.',
+    '8. AWS was asked no more than the fault explains.',
+    '9. No process ended by itself, and none logged an error.',
+    '',
+    'Each of these oracles is itself tested to see what it is there for (`test/faults/oracles`).',
+    '',
+    ...sections,
+  ].join('\n');
+}
+
+function promiseOf({ ancestorTitles, title }: { ancestorTitles: string[]; title: string }): string {
+  const text = [...ancestorTitles, title].filter((part) => part !== '').join(' ');
+  return text.charAt(0).toUpperCase() + text.slice(1).replaceAll('|', '\\|');
+}
+
+function seconds(ms = 0): string {
+  return (ms / 1_000).toFixed(1);
+}
