@@ -24,6 +24,11 @@ const chapters: readonly [file: string, title: string, text: string][] = [
     'Leaders, leases and the API server',
     'Two replicas; signals by process id; the Lease in the hands of others.',
   ],
+  [
+    'rules',
+    'Rights taken away',
+    'A rule of its roles is taken away, its connections are cut, and the rule is given back.',
+  ],
   ['aws', 'AWS', 'A stand-in for ECR that refuses, throttles, or is something else.'],
   ['expiry', 'Past the end of a token', 'Tokens of 24 s.'],
 ];

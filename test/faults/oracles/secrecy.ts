@@ -18,8 +18,8 @@ function formsOf(secret: string): string[] {
     const encoded = Buffer.from('x'.repeat(pad) + secret).toString('base64');
     return encoded.slice(pad === 0 ? 0 : 4).replace(/.{0,4}$/, '');
   });
-  const [url] = [encodeURIComponent(secret)];
-  return [secret, ...phases, ...phases.map((text) => text.replaceAll('+', '-').replaceAll('/', '_')), url];
+  const urlSafe = phases.map((text) => text.replaceAll('+', '-').replaceAll('/', '_'));
+  return [secret, encodeURIComponent(secret), ...phases, ...urlSafe];
 }
 
 function piecesOf(form: string): string[] {
