@@ -149,6 +149,7 @@ export async function startOperator(options: RunOptions, surroundings: Surroundi
         if (!isLeader()) return;
       }
     }
+    if (!isLeader()) return;
     broker.start();
     controller.lead();
   }

@@ -64,6 +64,7 @@ export class Controller {
   readonly #stopping = new AbortController();
   readonly #timers = new Map<string, () => void>();
   #workers: Promise<void>[] = [];
+  #leads = false; // the lease is ours, and what the last leader knew of tokens is known
   #stopListening: () => void = () => {};
 
   constructor(options: ControllerOptions) {
@@ -86,7 +87,7 @@ export class Controller {
     });
     this.#worker = new NamespaceWorker({
       ...{ client, caches, events, log, secretName, queue: this.#queue, permissions: this.#permissions },
-      mayWork: () => options.isLeader() && this.#view.isComplete && this.#view.mayWriteSecrets,
+      mayWork: () => this.#mayLead() && this.#view.isComplete && this.#view.mayWriteSecrets,
       assertLeading: () => this.assertLeading(),
       reconcile: {
         snapshot: (name) => this.#view.snapshot(name),
@@ -138,14 +139,16 @@ export class Controller {
     await Promise.all(reflectorsOf(this.#options.caches).map((reflector) => reflector.stop()));
   }
 
-  /** The lease is ours: what is not as it should be is put right; what is, costs nothing. */
+  /** The lease is ours and the tokens are known: what is not as it should be is put right; what is, costs nothing. */
   lead(): void {
+    this.#leads = true;
     this.#worker.startAnew();
     this.#reconsider();
   }
 
   /** The lease is somebody else's. */
   follow(): void {
+    this.#leads = false;
     this.#queue.clear();
   }
 
@@ -285,10 +288,15 @@ export class Controller {
     };
   }
 
+  // Without the stored tokens every one would be unknown, and be told so.
+  #mayLead(): boolean {
+    return this.#leads && this.#options.isLeader();
+  }
+
   // After a start that finds everything in order nothing is written: the first pass and the checks are waited for.
   #isWorthTelling(resource: ResolvedResource): boolean {
     const { view } = resource;
-    if (!this.#options.isLeader() || !this.#view.isComplete) return false;
+    if (!this.#mayLead() || !this.#view.isComplete) return false;
     if (this.#worker.hasWritten || view.held !== null || !this.#view.mayWriteSecrets) return true;
     if (this.#tokens.isUnconfirmed(resource)) return false;
     const selected = [...this.#options.caches.namespaces.store.values()].filter(

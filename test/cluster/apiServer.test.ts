@@ -8,6 +8,7 @@ import { installDeploy, startOperator, type Operator } from './operator.ts';
 import { isLong, scaled } from './scaled.ts';
 import {
   accountPath,
+  createNamespace,
   createNamespaces,
   entriesOf,
   resource,
@@ -58,11 +59,7 @@ let made = 0;
 /** A namespace made now is served, which needs every watch. */
 async function isWhole(timeoutMs = 30_000): Promise<void> {
   const name = `probe-${++made}`;
-  await admin.create({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } });
-  // The controller manager waits for the API server by back-offs of its own: 30 s and more after an outage.
-  const account = { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'default', namespace: name } };
-  const { status } = await admin.request('POST', `/api/v1/namespaces/${name}/serviceaccounts`, { body: account });
-  expect([201, 409]).toContain(status);
+  await createNamespace(admin, name);
   await waitUntilServed(admin, [name], timeoutMs);
   await admin.delete(secretPath(name));
   await waitUntilServed(admin, [name], timeoutMs);

@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Fault, ProxiedRequest } from '../cluster/apiServerProxy.ts';
-import { accountPath, createNamespaces, resource, secretPath, told } from '../cluster/served.ts';
+import { accountPath, createNamespace, createNamespaces, resource, secretPath, told } from '../cluster/served.ts';
 import type { Night, Replica } from './night.ts';
 import { moreThan, type Counts } from './oracles/counts.ts';
 
@@ -93,12 +93,7 @@ export class Endurance {
   }
 
   async #make(...names: readonly string[]): Promise<void> {
-    for (const name of names) {
-      await this.#night.admin.create({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } });
-      // By ourselves: after an outage the controller manager makes it late, by back-offs of its own.
-      const account = { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'default', namespace: name } };
-      await this.#night.admin.request('POST', `/api/v1/namespaces/${name}/serviceaccounts`, { body: account });
-    }
+    for (const name of names) await createNamespace(this.#night.admin, name);
     this.#namespaces.push(...names);
   }
 

@@ -20,6 +20,27 @@ describe.concurrent('restart', () => {
     expect(w.sandbox.aws.calls).toHaveLength(calls);
   });
 
+  it('costs as little where the API server is slow to give the stored tokens', async () => {
+    await using w = await startWorld();
+    const first = await w.operator();
+    w.apply();
+    await w.served('team-a', 'team-b');
+    await w.ready();
+    await w.quiet();
+    await first.stop();
+    const mark = w.api.audit.mark();
+    w.api.faults = ({ verb, name }) =>
+      verb === 'get' && name === 'ecr-pull-tokens' ? { kind: 'delay', ms: 2_000 } : null;
+    const second = await w.operator();
+    await eventually('it leads', async () => (await second.metric('ecr_pull_secrets_leader')) === 1);
+    await staysSo(2_500, () => w.isReady());
+    await w.quiet();
+    const { operatorUser: user } = w.sandbox;
+    const writes = w.api.audit.since(mark).writes({ user });
+    expect(writes.filter(({ resource }) => resource !== 'leases')).toEqual([]);
+    expect(w.tokenCalls()).toBe(1);
+  });
+
   it('while AWS is away, new namespaces are served from what is stored', async () => {
     await using w = await startWorld();
     const first = await w.operator();
