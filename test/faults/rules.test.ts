@@ -1,8 +1,10 @@
 import { readFileSync } from 'node:fs';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parseAllDocuments } from 'yaml';
 import { isLong } from '../cluster/scaled.ts';
+import { waitForCondition } from '../cluster/served.ts';
 import { seeded } from '../seeded.ts';
 import { Endurance, type Begin } from './endure.ts';
 import { Night } from './night.ts';
@@ -57,12 +59,16 @@ function without({ kind, metadata: { name, namespace }, rules }: Role, index: nu
 }
 
 describe('while the operator may not', () => {
-  test.each(chosen)('$name, it does the rest, removes nothing, and goes on when it may', async ({ role, index }) => {
+  const cases = chosen.map(({ name, role, index }) => [name, role, index] as const);
+  test.each(cases)('%s, it does the rest, removes nothing, and goes on when it may', async (_, role, index) => {
     expect(await endurance.under(without(role, index), { lastsMs: isLong ? 30_000 : 5_000 })).toEqual([]);
     expect(night.replicas).toHaveLength(2);
   });
 });
 
-test('afterwards nothing is written', async () => {
+test('afterwards all is told as well again, and then nothing is written', async () => {
+  const told = await waitForCondition(night.admin, 'Ready', ({ status }) => status === 'True');
+  expect(told.reason).toBe('Ready');
+  await sleep(2_000); // the events of it
   expect(await endurance.afterwards()).toEqual([]);
 });
