@@ -89,30 +89,11 @@ const html: InjectedAnswer = { status: 200, body: '<html><body>Please log in</bo
 const isList = ({ method, path, isWatch }: ProxiedRequest) => method === 'GET' && !isWatch && !isLease(path);
 const isLease = (path: string) => path.includes('/leases');
 
-describe('the API server', () => {
-  test.each(['SIGTERM', 'SIGKILL'] as const)(
-    'restarted by %s: nothing is written, and it is whole within 30 s',
-    async (signal) => {
-      const before = await versions(admin);
-      const mark = cluster.auditMark();
-      await cluster.stopApiServer(signal);
-      await sleep(scaled(60_000, 8_000));
-      await isAlive();
-      const behind = await staleness();
-      expect(Math.min(...behind), `it says how far behind it is: ${behind.join()}`).toBeGreaterThan(5);
-      await cluster.startApiServer();
-      await isWhole();
-      expect(told(servingWrites(cluster, mark)).filter((write) => !write.includes('probe-'))).toEqual([]);
-      expect(await versions(admin)).toMatchObject(before);
-    },
-  );
-});
-
 describe('watches', () => {
   test.each(['end', 'reset'] as const)(
-    'that all %s after a second: none of many changes is missed, and none costs a list',
+    'that all %s after a good second: none of many changes is missed, and none costs a list',
     async (by) => {
-      proxy.endWatches = { afterMs: 1_000, by };
+      proxy.endWatches = { afterMs: 1_300, by };
       proxy.reset();
       await sleep(1_000);
       const since = proxy.requests.length;
@@ -319,6 +300,26 @@ describe('a server that asks for patience', () => {
     await isWhole(60_000);
     expect(performance.now() - from).toBeLessThan(30_000);
   });
+});
+
+// Late, as the controller manager comes back by back-offs of its own, and the tests above need it to end namespaces.
+describe('the API server', () => {
+  test.each(['SIGTERM', 'SIGKILL'] as const)(
+    'restarted by %s: nothing is written, and it is whole within 30 s',
+    async (signal) => {
+      const before = await versions(admin);
+      const mark = cluster.auditMark();
+      await cluster.stopApiServer(signal);
+      await sleep(scaled(60_000, 8_000));
+      await isAlive();
+      const behind = await staleness();
+      expect(Math.min(...behind), `it says how far behind it is: ${behind.join()}`).toBeGreaterThan(5);
+      await cluster.startApiServer();
+      await isWhole();
+      expect(told(servingWrites(cluster, mark)).filter((write) => !write.includes('probe-'))).toEqual([]);
+      expect(await versions(admin)).toMatchObject(before);
+    },
+  );
 });
 
 describe('a process that stood still', () => {
