@@ -82,7 +82,7 @@ describe('while every write', () => {
     expect(
       await endurance.under(
         atEveryRequest((request) => (isWrite(request) ? fault : null), { reset: false }),
-        { lastsMs },
+        { lastsMs, lingersMs: fault.delayMs ?? 0 },
       ),
     ).toEqual([]);
   });

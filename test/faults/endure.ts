@@ -1,6 +1,15 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Fault, ProxiedRequest } from '../cluster/apiServerProxy.ts';
-import { accountPath, createNamespace, createNamespaces, resource, secretPath, told } from '../cluster/served.ts';
+import {
+  accountPath,
+  createNamespace,
+  createNamespaces,
+  resource,
+  resourcePath,
+  secretPath,
+  told,
+  type PullSecretResource,
+} from '../cluster/served.ts';
 import type { Night, Replica } from './night.ts';
 import { moreThan, type Counts } from './oracles/counts.ts';
 
@@ -12,6 +21,8 @@ export interface EndureOptions {
   lastsMs: number;
   /** AWS calls that it may cost. */
   calls?: number;
+  /** How long what it holds back still arrives after its end, ms. */
+  lingersMs?: number;
   /** While it lasts: what the operator says of it. */
   during?: () => Promise<void>;
 }
@@ -65,6 +76,7 @@ export class Endurance {
     await o.during?.();
     await sleep(Math.max(0, begun + o.lastsMs - Date.now()));
     await end();
+    await sleep(o.lingersMs ?? 0);
     await night.whole(this.#namespaces);
     const made = night.ecr.calls.length - calls;
     this.#over.push({ since: night.cluster.auditMark(), name });
@@ -77,11 +89,19 @@ export class Endurance {
 
   /** Invariant 4, for all of them: at the end nothing is written any more, and nothing was to the namespaces of rounds that were over. */
   async afterwards(): Promise<string[]> {
+    await this.#isTold();
     const now = await this.#night.quiet();
     const late = this.#over.flatMap(({ since, name }) =>
       told(this.#night.writes(since)).filter((write) => write.includes(` ${name}-`)),
     );
     return [...now, ...late.map((write) => `after its round was over: ${write}`)];
+  }
+
+  /** The status counts all of them: it is written up to a second later. */
+  async #isTold(): Promise<void> {
+    const count = this.#namespaces.length;
+    const isTold = ({ status }: PullSecretResource) => status?.namespacesReady === `${count}/${count}`;
+    await this.#night.admin.waitFor<PullSecretResource>(resourcePath(), isTold);
   }
 
   async #live(name: string): Promise<void> {
