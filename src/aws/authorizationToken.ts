@@ -7,6 +7,7 @@ import { awsEndpoint } from './awsEndpoints.ts';
 import { explainAwsError, isExpiredSession, isStaleSignature } from './awsErrors.ts';
 import { createAwsTransport, type AwsAnswer } from './awsTransport.ts';
 import type { Identity } from './identity.ts';
+import { remedies } from './remedies.ts';
 import { openSession, type SecretSink } from './session.ts';
 
 export type EcrService = 'ecr' | 'ecr-public';
@@ -122,7 +123,7 @@ export class AuthorizationTokenSource {
     const cancel = clock.after(CALL_DEADLINE_MS, () => deadline.abort());
     const either = AbortSignal.any([signal, deadline.signal]);
     try {
-      return await unlessAborted(this.#ask(request, either), either);
+      return await unlessAborted(this.#ask(request, either), either, tooLate(request));
     } catch (error) {
       if (signal.aborted) throw new StoppedError('Stopped', 'the call of AWS was given up', { cause: error });
       const elapsed = Math.max(clock.now() - startedAt.wall, clock.monotonic() - startedAt.monotonic);
@@ -167,7 +168,10 @@ export class AuthorizationTokenSource {
     const { authorizationToken: auth, expiresAt } = answer;
     const host = transport.lastHost ?? 'AWS';
     const unusable = (what: string): TransientError =>
-      new TransientError('EmptyAnswer', `${host} answered GetAuthorizationToken in ${request.region} ${what}`);
+      new TransientError(
+        'EmptyAnswer',
+        `${host} answered GetAuthorizationToken in ${request.region} ${what}: ${remedies.empty}`,
+      );
     if (!auth) throw unusable('without a token');
     if (!isUserAndPassword(auth)) throw unusable('with a token that is not base64 of user:password');
     if (!expiresAt || Number.isNaN(expiresAt.getTime())) throw unusable('without a time of expiry');
@@ -209,15 +213,18 @@ class AttemptError extends Error {
 }
 
 function attemptError(error: unknown, o: { wasFrozen: boolean; request: TokenRequest }): AttemptError {
-  const reason =
-    error instanceof OperatorError
-      ? error
-      : new TransientError('Unreachable', `AWS in ${o.request.region} has not answered within 30 s`, { cause: error });
+  const reason = error instanceof OperatorError ? error : tooLate(o.request, error);
   // Keys of a Secret stay what they are until the Secret changes.
   const hasOtherSession = o.request.identity.source.kind === 'operator' || o.request.identity.chain.length > 0;
   const worthAnother =
     o.wasFrozen || isStaleSignature(reason.cause) || (hasOtherSession && isExpiredSession(reason.cause));
   return new AttemptError(reason, worthAnother);
+}
+
+function tooLate({ service, region }: TokenRequest, cause?: unknown): TransientError {
+  const asked = `${service}:GetAuthorizationToken, or STS before it`;
+  const message = `AWS in ${region} has not answered within 30 s (${asked}): ${remedies.unreachable}`;
+  return new TransientError('Unreachable', message, { cause });
 }
 
 function isUserAndPassword(auth: string): boolean {
@@ -226,9 +233,9 @@ function isUserAndPassword(auth: string): boolean {
 }
 
 /** Ends with the signal also where what is awaited does not listen to it, as credential providers. */
-function unlessAborted<T>(work: Promise<T>, signal: AbortSignal): Promise<T> {
+function unlessAborted<T>(work: Promise<T>, signal: AbortSignal, reason: Error): Promise<T> {
   return new Promise((resolve, reject) => {
-    const onAbort = (): void => reject(new TransientError('Unreachable', 'AWS has not answered within 30 s'));
+    const onAbort = (): void => reject(reason);
     signal.addEventListener('abort', onAbort, { once: true });
     work.then(resolve, reject).finally(() => signal.removeEventListener('abort', onAbort));
   });

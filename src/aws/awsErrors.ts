@@ -2,6 +2,7 @@ import { ConfigurationError, OperatorError, ThrottledError, TransientError } fro
 import { codeOfName } from './awsErrorNames.ts';
 import { awsErrorText } from './awsErrorText.ts';
 import { describeSource, type CredentialSource } from './identity.ts';
+import { remedies } from './remedies.ts';
 
 /** What was tried, for the message. */
 export interface AwsCall {
@@ -24,7 +25,7 @@ export function explainAwsError(error: unknown, call: AwsCall): OperatorError {
     const explained = explain(seen, call);
     if (explained) return explained;
   }
-  const message = `${call.action} in ${call.region} failed with ${seen.name}: the answer of ${hostOf(call)} is not AWS's`;
+  const message = `${call.action} in ${call.region} failed with ${seen.name}: the answer of ${hostOf(call)} is not AWS's: ${remedies.notAws}`;
   return new TransientError('NotAnAwsAnswer', message, { cause: error });
 }
 
@@ -49,6 +50,7 @@ interface Seen {
   readonly message: string;
   readonly code: string; // of Node
   readonly status: number | null; // of HTTP
+  readonly tunnelStatus: number | null; // of a proxy's answer to CONNECT
   readonly isService: boolean; // AWS said so itself
   readonly retryAfter: string | undefined;
 }
@@ -58,6 +60,7 @@ type SdkError = Partial<{
   message: unknown;
   code: unknown;
   cause: unknown;
+  statusCode: unknown;
   $fault: unknown;
   $metadata: { httpStatusCode?: number };
   $response: { statusCode?: number; headers?: Readonly<Record<string, string>> };
@@ -72,6 +75,7 @@ function read(error: unknown, secrets: readonly string[]): Seen {
     message: text(sdk.message),
     code: text(sdk.code) || text((sdk.cause as SdkError | undefined)?.code),
     status: statusOf(sdk),
+    tunnelStatus: typeof sdk.statusCode === 'number' ? sdk.statusCode : null,
     isService: sdk.$fault !== undefined,
     retryAfter: sdk.$response?.headers?.['retry-after'],
   };
@@ -125,7 +129,9 @@ const meanings: Readonly<Record<string, (call: AwsCall, text: string) => string>
     'be combined with AWS_ENDPOINT_URL',
 };
 
-function who({ source, roleArn }: AwsCall): string {
+function who({ action, source, roleArn }: AwsCall): string {
+  // Of a role that is still to be assumed the caller is refused, not the role.
+  if (action === 'sts:AssumeRole') return `${describeSource(source)} (for the role ${roleArn})`;
   return roleArn === null ? describeSource(source) : `the role ${roleArn} (from ${describeSource(source)})`;
 }
 
@@ -143,7 +149,7 @@ function throttled(seen: Seen, call: AwsCall): ThrottledError {
   const seconds = Number(seen.retryAfter ?? Number.NaN);
   return new ThrottledError(
     'Throttled',
-    `AWS throttles ${call.action} in ${call.region}: too many calls of the account`,
+    `AWS throttles ${call.action} in ${call.region}: too many calls of the account. It is asked again later; look for what else asks so often`,
     {
       retryAfterMs: seconds >= 0 ? seconds * 1000 : DEFAULT_RETRY_AFTER_MS,
       cause: seen.error,
@@ -154,16 +160,26 @@ function throttled(seen: Seen, call: AwsCall): ThrottledError {
 const CERTIFICATE =
   /^(UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|CERT_|ERR_TLS_CERT|HOSTNAME_MISMATCH|INVALID_CA|INVALID_PURPOSE)/;
 
-const networkCodes: Readonly<Record<string, (host: string, call: AwsCall) => [code: string, message: string]>> = {
+type Explain = (host: string, call: AwsCall, seen: Seen) => [code: string, message: string];
+
+const networkCodes: Readonly<Record<string, Explain>> = {
   ENOTFOUND: (host, call) => [
     'HostNotFound',
     `the name ${host} does not exist: the region ${call.region} may be mistyped, or DNS does not know the endpoint`,
   ],
-  EAI_AGAIN: (host) => ['DnsFailure', `DNS does not answer for ${host}`],
-  ERR_PROXY_TUNNEL: (host) => [
-    'ProxyRefused',
-    `the proxy opens no tunnel to ${host}: look at HTTPS_PROXY (with user and password, if it answers 407) and NO_PROXY`,
+  // Some resolvers say so of a name that does not exist.
+  EAI_AGAIN: (host, { region }) => [
+    'DnsFailure',
+    `DNS does not answer for ${host}: look at the cluster's DNS and network policies; or the region ${region} may be mistyped`,
   ],
+  ERR_PROXY_TUNNEL: (host, { region }, { tunnelStatus }) => {
+    const refusal = `the proxy opens no tunnel to ${host}${tunnelStatus === null ? '' : ` (HTTP ${tunnelStatus})`}`;
+    const remedy =
+      tunnelStatus === 407
+        ? 'put its user and password into HTTPS_PROXY, or the host into NO_PROXY'
+        : `it must allow that host, or the region ${region} may be mistyped; look at HTTPS_PROXY and NO_PROXY`;
+    return ['ProxyRefused', `${refusal}: ${remedy}`];
+  },
   ENOENT: (_host, call) => ['NoCredentials', `a file of ${describeSource(call.source)} cannot be read: does it exist?`],
 };
 
@@ -174,18 +190,22 @@ function byNetwork(seen: Seen, call: AwsCall): OperatorError | null {
     const message = `the certificate of ${host} is not trusted (${seen.code}): where a proxy inspects TLS, mount its CA and name it in NODE_EXTRA_CA_CERTS`;
     return new ConfigurationError('CertificateUntrusted', message, options);
   }
-  const known = networkCodes[seen.code]?.(host, call);
+  const known = networkCodes[seen.code]?.(host, call, seen);
   if (known) return new TransientError(...known, options);
   if (seen.name === 'TimeoutError' || seen.name === 'AbortError') {
     const detail = /^E[A-Z]+$/.test(seen.code) ? ` (${seen.code})` : '';
     return new TransientError(
       'Unreachable',
-      `${host} does not answer in time or closes the connection${detail}`,
+      `${host} does not answer in time or closes the connection${detail}: ${remedies.unreachable}`,
       options,
     );
   }
   if (seen.status !== null || !/^[A-Z][A-Z_]+$/.test(seen.code)) return null;
-  return new TransientError('Unreachable', `${host} cannot be reached (${seen.code})`, options);
+  return new TransientError(
+    'Unreachable',
+    `${host} cannot be reached (${seen.code}): ${remedies.unreachable}`,
+    options,
+  );
 }
 
 function byStatus(seen: Seen, call: AwsCall): OperatorError | null {
@@ -195,7 +215,11 @@ function byStatus(seen: Seen, call: AwsCall): OperatorError | null {
   const host = hostOf(call);
   const isAnswer = seen.isService && ![UNKNOWN_NAME, 'Unknown', 'UnknownError', 'Error'].includes(seen.name);
   if (status >= 500 && isAnswer)
-    return new TransientError('ServerError', `AWS has a fault at ${host} (HTTP ${status})`, options);
+    return new TransientError(
+      'ServerError',
+      `AWS has a fault at ${host} (HTTP ${status}): it is asked again; look at AWS's status page`,
+      options,
+    );
   if (isAnswer) {
     const message = `AWS refuses ${call.action} in ${call.region} to ${who(call)}: ${seen.name} (HTTP ${status})`;
     return new ConfigurationError('AwsRefused', message, options);
@@ -203,11 +227,7 @@ function byStatus(seen: Seen, call: AwsCall): OperatorError | null {
   const page = `${host} answered HTTP ${status} with something that is not AWS's`;
   if (status === 407)
     return new TransientError('ProxyRefused', `${page}: the proxy wants a user and password in HTTPS_PROXY`, options);
-  return new TransientError(
-    'NotAnAwsAnswer',
-    `${page}: is there a proxy or a login page in between (HTTPS_PROXY, NO_PROXY)?`,
-    options,
-  );
+  return new TransientError('NotAnAwsAnswer', `${page}: ${remedies.notAws}`, options);
 }
 
 function hostOf({ host, action }: AwsCall): string {

@@ -3,6 +3,7 @@ import type { AwsClients, AwsCredentials, SessionAnswer } from './awsClients.ts'
 import { explainAwsError, type AwsCall } from './awsErrors.ts';
 import type { AssumeRoleStep, CredentialSource, Identity } from './identity.ts';
 import { DEFAULT_SESSION_NAME, operatorCredentials } from './operatorCredentials.ts';
+import { remedies } from './remedies.ts';
 
 /** Credentials for one call, with the earliest end of all the sessions that they come from. */
 export interface Session {
@@ -69,7 +70,7 @@ async function assumeRole(
   try {
     const answer = await client.assumeRole(caller.credentials, input, context.signal);
     context.secrets.add(answer.AccessKeyId, answer.SecretAccessKey, answer.SessionToken);
-    const credentials = credentialsOf(answer, step, context);
+    const credentials = credentialsOf(answer, step, client.transport.lastHost ?? 'STS');
     return { credentials, endsAt: earlier(caller.endsAt, credentials.expiration) };
   } catch (error) {
     const call = { action: 'sts:AssumeRole', host: client.transport.lastHost, source, roleArn: step.roleArn };
@@ -80,11 +81,12 @@ async function assumeRole(
 function credentialsOf(
   answer: SessionAnswer,
   { roleArn }: AssumeRoleStep,
-  { region }: SessionContext,
+  host: string,
 ): AwsCredentials & { expiration: Date } {
   const { AccessKeyId, SecretAccessKey, SessionToken, Expiration } = answer;
   if (!AccessKeyId || !SecretAccessKey || !SessionToken || Number.isNaN(Expiration?.getTime() ?? Number.NaN)) {
-    throw new TransientError('EmptyAnswer', `STS in ${region} answered with no usable session for the role ${roleArn}`);
+    const message = `${host} answered sts:AssumeRole with no usable session for the role ${roleArn}: ${remedies.empty}`;
+    throw new TransientError('EmptyAnswer', message);
   }
   return {
     accessKeyId: AccessKeyId,

@@ -33,10 +33,11 @@ export function endOfLife(token: {
   const session = outliveSession || sessionEndsAt === null ? Infinity : sessionEndsAt.getTime();
   const end = Math.min(expiresAt.getTime(), session);
   if (!(end > issued)) {
-    const what = session <= issued ? 'the session that asked for it has ended' : 'it has expired on arrival';
+    const what = session <= issued ? 'the session that asked for it ended' : 'it expired';
+    const times = `${what} at ${told(end)}, and the token was given out at ${told(issued)} by the answer's own Date`;
     throw new ConfigurationError(
       'ExpiredOnArrival',
-      `AWS gave a token that is of no use: ${what}; look at the clocks of whoever answers for AWS`,
+      `AWS gave a token that is of no use: ${times}; look at the clock of whoever answers for AWS (an emulator's tokens may be like that)`,
     );
   }
   const isTooLong = end - issued > LONGEST_LIFE_MS + LIFE_GRAIN_MS;
@@ -44,6 +45,10 @@ export function endOfLife(token: {
     endOfLife: new Date(Math.min(end, issued + LONGEST_LIFE_MS)),
     note: isTooLong ? 'the token claims to live above 12 h: 12 h are counted' : null,
   };
+}
+
+function told(ms: number): string {
+  return Number.isNaN(ms) ? 'no time' : `${new Date(ms).toISOString().slice(0, 19)}Z`;
 }
 
 /** A cron expression, and where its local time is. */

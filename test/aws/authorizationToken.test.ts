@@ -148,7 +148,7 @@ describe('a token', () => {
     aws.answers.GetAuthorizationToken = tokenAnswer({ raw });
     const error = await failureOf(sourceOf(aws.env).fetch(requestOf()));
     expect(error).toBeInstanceOf(TransientError);
-    expect(error.message).toContain('127.0.0.1');
+    expect(error.message).toMatch(/127\.0\.0\.1.*(is it AWS that answers|is there a proxy).*HTTPS_PROXY/);
   });
 
   test('comes in spite of a clock that is an hour wrong, with one refusal for each client and not each call', async () => {
@@ -250,6 +250,7 @@ describe('a session', () => {
     const error = await failureOf(sourceOf(aws.env).fetch(requestOf({ chain: [ROLE] })));
     expect(error).toMatchObject({ code: 'EmptyAnswer' });
     expect(error.message).toContain(ROLE.roleArn);
+    expect(error.message).toMatch(/127\.0\.0\.1.*is it AWS that answers.*HTTPS_PROXY/);
   });
 });
 
@@ -524,6 +525,9 @@ describe('a failure', () => {
     const error = await failureOf(fetch(requestOf()));
     expect(error).toBeInstanceOf(TransientError);
     expect(error.code).toBe('Unreachable');
+    expect(error.message).toBe(
+      'AWS in eu-west-1 has not answered within 30 s (ecr:GetAuthorizationToken, or STS before it): look at firewalls, network policies and HTTPS_PROXY',
+    );
     expect(aws.requests).toHaveLength(1);
   });
 

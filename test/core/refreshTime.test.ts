@@ -40,6 +40,13 @@ describe('endOfLife', () => {
     expect(() => end(ms, null)).toThrow('of no use');
     expect(() => end(12 * HOUR, ms)).toThrow('of no use');
   });
+
+  test('in the past is told with its time: who reads it sees whose clock is wrong', () => {
+    const token = { issuedAt: new Date('2026-11-25T01:02:03Z'), expiresAt: new Date('2015-01-01T00:00:00Z') };
+    expect(() => endOfLife({ ...token, sessionEndsAt: null, outliveSession: false })).toThrow(
+      "AWS gave a token that is of no use: it expired at 2015-01-01T00:00:00Z, and the token was given out at 2026-11-25T01:02:03Z by the answer's own Date; look at the clock of whoever answers for AWS (an emulator's tokens may be like that)",
+    );
+  });
 });
 
 describe('nextRefresh', () => {
