@@ -27,9 +27,11 @@ export class DepartedResources {
     this.#departures.set(view.name, { view, crdUid, at: this.#clock.monotonic(), isVanished: false });
   }
 
-  /** One of that name is there again. */
-  return(name: string): void {
+  /** One of that name is there again. Returns how the former was read; undefined where there was none. */
+  return(name: string): ResourceView | undefined {
+    const view = this.#departures.get(name)?.view;
     this.#departures.delete(name);
+    return view;
   }
 
   /** Those that must be treated as held: nothing of theirs is removed. */

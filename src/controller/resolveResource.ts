@@ -31,14 +31,20 @@ export interface ResolveContext {
   credentialSecret(name: string): CredentialSecret | undefined;
 }
 
-export function resolveResource(object: ResourceObject, context: ResolveContext): ResolvedResource {
+/** `former`: how the resource of this name was read before, if it was. */
+export function resolveResource(
+  object: ResourceObject,
+  context: ResolveContext,
+  former?: ResourceView,
+): ResolvedResource {
   const parsed = parseSpec(object.spec);
-  if ('errors' in parsed) return refused(object, describe(parsed.errors));
+  if ('errors' in parsed) return refused(object, describe(parsed.errors), former);
   const { spec } = parsed;
   const registries = registriesOf(spec);
-  if ('problem' in registries) return refused(object, registries.problem);
+  if ('problem' in registries) return refused(object, registries.problem, former);
   const scheduleProblem = whyScheduleIsWrong(spec.refresh.schedule, spec.refresh.timeZone);
-  if (scheduleProblem) return refused(object, { code: 'InvalidSpec', message: `spec.refresh: ${scheduleProblem}` });
+  if (scheduleProblem)
+    return refused(object, { code: 'InvalidSpec', message: `spec.refresh: ${scheduleProblem}` }, former);
   const identity = identityOf(spec, context);
   const common = { object, isSuspended: spec.suspend, specProblem: null, registries: registries.hosts };
   const view = viewOf(object, spec, registries.hosts);
@@ -64,18 +70,16 @@ function registryView({ host, service }: { host: string; service: RegistryHost['
   return { host, allowsAnonymousPulls: service === 'ecr-public' };
 }
 
-// A refused resource is held: whatever is published for it stays. Its hosts are read as far as that is possible, since
-// those that cannot be read would hold every host there is.
-function refused(object: ResourceObject, problem: Problem): ResolvedResource {
-  const hosts = readableHosts(object.spec);
+// A refused resource is held: whatever is published for it stays.
+function refused(object: ResourceObject, problem: Problem, former: ResourceView | undefined): ResolvedResource {
   return {
     object,
     view: {
       name: object.name,
       held: problem.code,
       namespaces: {},
-      serviceAccounts: null,
-      registries: hosts?.map((host) => ({ host, allowsAnonymousPulls: false })) ?? null,
+      serviceAccounts: former?.serviceAccounts ?? null,
+      registries: heldRegistries(object.spec, former),
     },
     isSuspended: false,
     specProblem: problem,
@@ -86,11 +90,29 @@ function refused(object: ResourceObject, problem: Problem): ResolvedResource {
   };
 }
 
+// Those that its last good spec named, as what is published comes of that, and those that it names now. Where neither can
+// be read, null: any host may be its.
+function heldRegistries(spec: unknown, former: ResourceView | undefined): readonly RegistryView[] | null {
+  if (former?.registries === null) return null;
+  const named = readableHosts(spec);
+  if (!former && named === null) return null;
+  const hosts = new Set([...(former?.registries.map(({ host }) => host) ?? []), ...(named ?? [])]);
+  return [...hosts].map((host) => ({ host, allowsAnonymousPulls: false }));
+}
+
 function readableHosts(spec: unknown): string[] | null {
   const registries = (spec as { registries?: unknown } | null)?.registries;
   if (!Array.isArray(registries)) return null;
-  const hosts = registries.map((registry: unknown) => (registry as { host?: unknown } | null)?.host);
-  return hosts.every((host) => typeof host === 'string') ? hosts : null;
+  const hosts = registries.map(readableHost);
+  return hosts.every((host) => host !== null) ? hosts : null;
+}
+
+// One with a mistake in it may have been meant for any.
+function readableHost(registry: unknown): string | null {
+  const { host, region } = (registry ?? {}) as { host?: unknown; region?: unknown };
+  if (typeof host !== 'string') return null;
+  const parsed = parseRegistryHost(host, typeof region === 'string' ? region : undefined);
+  return 'whyNot' in parsed ? null : host;
 }
 
 function describe(errors: readonly { field: string; message: string }[]): Problem {

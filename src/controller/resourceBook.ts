@@ -74,10 +74,10 @@ export class ResourceBook {
   read(name: string): void {
     const object = this.#options.caches.resources.store.get(name);
     if (!object) return;
-    const resolved = resolveResource(object, this.#options.context);
+    const former = this.#departed.return(name) ?? this.#resolved.get(name)?.view;
+    const resolved = resolveResource(object, this.#options.context, former);
     for (const registry of resolved.view.registries ?? []) this.#hostsSeen.add(registry.host);
     this.#resolved.set(name, resolved);
-    this.#departed.return(name);
     this.changed();
   }
 

@@ -92,9 +92,15 @@ export function planNamespace(
       unlessIn: unreadable ? NO_HOSTS : resources.heldUnlessIn,
     },
     serviceAccounts: selecting.flatMap((resource) => resource.serviceAccounts ?? []),
-    heldServiceAccounts: isUncertain ? null : heldResources.flatMap((resource) => resource.serviceAccounts ?? []),
+    heldServiceAccounts: isUncertain ? null : patternsOf(heldResources),
     tooLarge: wanted.tooLarge,
   };
+}
+
+// null: one of them could not be read, so any ServiceAccount may be its.
+function patternsOf(resources: readonly ResourceView[]): NamePatterns[] | null {
+  const patterns = resources.map((resource) => resource.serviceAccounts);
+  return patterns.includes(null) ? null : patterns.filter((one) => one !== null);
 }
 
 const NO_HOSTS: ReadonlySet<string> = new Set();

@@ -15,6 +15,7 @@ function world() {
   const crds = new Store<CrdObject>({ clock });
   const resources = new Store<ResourceObject>({ clock });
   const cache = <T>(store: Store<T>) => ({ store, reflector: {} as never });
+  let version = 0;
   const uidNow = () => crds.get(crdName)?.uid;
   const metadata = () => ({ name: crdName, uid: uidNow(), creationTimestamp: new Date(clock.now()).toISOString() });
   const book = new ResourceBook({
@@ -34,16 +35,19 @@ function world() {
       book.listed();
     },
     removeCrd: () => crds.delete(crdName),
-    addResource: (name: string) => {
+    addResource: (name: string, itsSpec: object = spec) => {
       const value = {
         name,
         uid: name,
-        resourceVersion: '1',
+        resourceVersion: String((version += 1)),
         generation: 1,
         refreshRequestedAt: null,
         isDeleting: false,
       };
-      resources.set(name, { value: { ...value, spec, status: undefined }, resourceVersion: '1' });
+      resources.set(name, {
+        value: { ...value, spec: itsSpec, status: undefined },
+        resourceVersion: value.resourceVersion,
+      });
       book.read(name);
     },
     removeResource: (name: string) => {
@@ -52,6 +56,67 @@ function world() {
     },
   };
 }
+
+describe('a resource whose spec is refused', () => {
+  const other = '210987654321.dkr.ecr.eu-west-1.amazonaws.com';
+  const builders = { names: ['builder'], exclude: [] };
+  const refusedSpec = (hosts: readonly string[]) => ({
+    ...{ namespaces: {}, refresh: { schedule: '0 0 31 2 *' } },
+    registries: hosts.map((host) => ({ host })),
+  });
+  const heldIn = ({ book }: ReturnType<typeof world>) =>
+    book.resources.inOrder.map(({ held, registries, serviceAccounts }) => ({
+      held,
+      hosts: registries?.map(({ host }) => host) ?? null,
+      serviceAccounts,
+    }));
+
+  it('holds what its last good one named, and what it names now', () => {
+    const w = world();
+    w.installCrd('a', 11 * MINUTE);
+    w.addResource('production', { ...spec, serviceAccounts: builders });
+    w.addResource('production', refusedSpec([other]));
+    const expected = [{ held: 'InvalidSpec', hosts: [host, other], serviceAccounts: builders }];
+    expect(heldIn(w)).toEqual(expected);
+    w.addResource('production', refusedSpec([other, host]));
+    expect(heldIn(w)).toEqual(expected);
+  });
+
+  it('does so also where it was deleted and made again', () => {
+    const w = world();
+    w.installCrd('a', 11 * MINUTE);
+    w.addResource('production', { ...spec, serviceAccounts: builders });
+    w.removeResource('production');
+    w.addResource('production', refusedSpec([other]));
+    expect(heldIn(w)).toEqual([{ held: 'InvalidSpec', hosts: [host, other], serviceAccounts: builders }]);
+  });
+
+  it('holds every ServiceAccount where its last good one is not known, as after a restart', () => {
+    const w = world();
+    w.installCrd('a', 11 * MINUTE);
+    w.addResource('production', refusedSpec([host]));
+    expect(heldIn(w)).toEqual([{ held: 'InvalidSpec', hosts: [host], serviceAccounts: null }]);
+  });
+
+  it.each([[`https://${host}`], ['registry.corp.example']])(
+    'and every host where one of its own cannot be read: %s',
+    (unreadable) => {
+      const w = world();
+      w.installCrd('a', 11 * MINUTE);
+      w.addResource('production', refusedSpec([other, unreadable]));
+      expect(heldIn(w)).toEqual([{ held: 'InvalidSpec', hosts: null, serviceAccounts: null }]);
+    },
+  );
+
+  it('is forgotten with the next good one', () => {
+    const w = world();
+    w.installCrd('a', 11 * MINUTE);
+    w.addResource('production');
+    w.addResource('production', refusedSpec([other]));
+    w.addResource('production', { ...spec, registries: [{ host: other }] });
+    expect(heldIn(w)).toMatchObject([{ held: null, hosts: [other] }]);
+  });
+});
 
 describe('hosts that no listed resource names', () => {
   it('are nobody’s under a CRD of some age', () => {

@@ -132,6 +132,7 @@ describe('what is held stays', () => {
   it.each([
     ['suspended', resources(resource({ held: 'Suspended' }))],
     ['refused', resources(resource({ held: 'InvalidSpec', registries: null, serviceAccounts: null }))],
+    ['refused, its hosts known', resources(resource({ held: 'InvalidSpec', serviceAccounts: null }))],
     ['perhaps not listed yet', { inOrder: [], heldUnlessIn: new Set([OTHER]) }],
   ])('%s', (_, world) => {
     expect(run({ world, seen: served, mayRemove: true })).toEqual({
