@@ -85,7 +85,8 @@ export const credentials = withRules(
     {
       cel: 'has(self.operatorIdentity) != has(self.accessKeySecretRef)',
       holds: (self) => (self.operatorIdentity === undefined) !== (self.accessKeySecretRef === undefined),
-      message: 'give exactly one source: operatorIdentity or accessKeySecretRef',
+      message:
+        'give exactly one source: operatorIdentity or accessKeySecretRef (one that stands there by default goes with operatorIdentity: null)',
     },
   ],
 )

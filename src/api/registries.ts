@@ -22,7 +22,8 @@ export const registries = z
   .superRefine((list, context) => {
     for (const [index, { host }] of list.entries()) {
       if (list.findIndex((other) => other.host === host) < index) {
-        context.addIssue({ code: 'custom', path: [index], message: 'Duplicate value' });
+        const message = `Duplicate value: ${JSON.stringify(host)}: name each host once`;
+        context.addIssue({ code: 'custom', path: [index], message });
       }
     }
   })

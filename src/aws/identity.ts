@@ -35,7 +35,10 @@ export function parseAccessKeys(secretName: string, data: Readonly<Record<string
     const value = read(key);
     if (value !== '' && PRINTABLE.test(value)) return value;
     const problem = values.has(key) ? (value === '' ? 'is empty' : 'is not plain text') : 'is missing';
-    throw new ConfigurationError('InvalidCredentials', `the key ${key} of the Secret ${secretName} ${problem}`);
+    throw new ConfigurationError(
+      'InvalidCredentials',
+      `the key ${key} of the Secret ${secretName} ${problem}: it must hold AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY`,
+    );
   };
   const sessionToken = read('AWS_SESSION_TOKEN') === '' ? undefined : required('AWS_SESSION_TOKEN');
   return {

@@ -122,7 +122,12 @@ function readyCondition(facts: ResourceFacts, wasReady: boolean): Draft {
   const obstacle = whyNotReady(facts, wasReady);
   if (obstacle) return ready('False', obstacle.code, obstacle.message);
   const { matched, ready: served } = facts.namespaces;
-  if (matched === 0) return ready('True', 'NoNamespaceMatches', 'no namespace matches spec.namespaces');
+  if (matched === 0)
+    return ready(
+      'True',
+      'NoNamespaceMatches',
+      'no namespace matches spec.namespaces: look at its selector, names and exclude',
+    );
   return ready('True', 'Ready', `${count(facts.registries.length, 'registry')} in ${count(served, 'namespace')}`);
 }
 

@@ -1,3 +1,4 @@
+import { createHash } from 'node:crypto';
 import { expect } from 'vitest';
 import { apiVersion, kind, resourcesPath } from '../../src/api/groupVersion.ts';
 import { eventually } from '../cluster/eventually.ts';
@@ -82,6 +83,15 @@ export class World implements AsyncDisposable {
     return ((found?.['imagePullSecrets'] ?? []) as { name: string }[]).map(({ name }) => name);
   }
 
+  /** All that pods see of us there, with metadata, so that a write of the same bytes shows; of data the hash alone. */
+  published(...namespaces: string[]): object[] {
+    return namespaces.map((name) => {
+      const secret = this.secret(name);
+      const hash = createHash('sha256').update(JSON.stringify(secret?.['data'] ?? null));
+      return { ...secret, data: hash.digest('hex'), entries: this.entries(name) };
+    });
+  }
+
   isServed(namespace: string): boolean {
     return this.secret(namespace) !== null && this.entries(namespace).includes('ecr-pull');
   }
@@ -127,6 +137,7 @@ interface ResourceStatus {
   readonly conditions: readonly Condition[];
   readonly namespacesReady: string;
   readonly expiresAt?: string;
+  readonly registries: readonly { host: string; message?: string }[];
   readonly failures: readonly { namespace: string; message: string }[];
 }
 

@@ -1,0 +1,180 @@
+import { describe, expect, it } from 'vitest';
+import { resourcesPath } from '../../src/api/groupVersion.ts';
+import { eventually } from '../cluster/eventually.ts';
+import { host, startWorld, type World } from './world.ts';
+
+// What no schema can refuse, or an API server with an older one does not: it is told in conditions with field and remedy,
+// what was published under the last good spec stays, and the next good spec is enough.
+
+const namespaces = ['team-a', 'team-b'];
+const specs: [what: string, spec: object, message: RegExp][] = [
+  ['31 February', { refresh: { schedule: '0 0 31 2 *' } }, /^spec\.refresh: schedule: never comes: no such day is in/],
+  [
+    'an hour that no day has',
+    { refresh: { schedule: '0 25 * * *' } },
+    /^spec\.refresh: schedule: not a cron expression/,
+  ],
+  [
+    'an unknown time zone',
+    { refresh: { schedule: '0 0 * * *', timeZone: 'Europe/Atlantis' } },
+    /^spec\.refresh: timeZone: "Europe\/Atlantis" is not a time zone like Europe\/Paris$/,
+  ],
+  [
+    'the same without a schedule',
+    { refresh: { timeZone: 'Europe/Atlantis' } },
+    /^spec\.refresh: timeZone: "Europe\/Atlantis" is not a time zone like Europe\/Paris$/,
+  ],
+  [
+    'an unknown host without region',
+    { registries: [{ host: 'registry.corp.example' }] },
+    /^spec\.registries\[0\]\.region: .*give the region/,
+  ],
+  ['a scheme', { registries: [{ host: `https://${host}` }] }, /^spec\.registries\[0\]\.host: .*leave out the scheme/],
+  ['a path', { registries: [{ host: `${host}/team` }] }, /^spec\.registries\[0\]\.host: .*leave out the path/],
+  [
+    'a source of credentials from a later version',
+    { credentials: { rolesAnywhere: { profile: 'x' } } },
+    /^spec\.credentials.*until it is understood nothing is changed/,
+  ],
+];
+
+describe.concurrent('a spec with', () => {
+  it.each(specs)('%s is refused with field and remedy, and what is published stays', async (_, spec, message) => {
+    await using w = await startWorld({ namespaces, validateCustom: () => [] });
+    await w.operator({ args: ['--removal-delay=20ms'] });
+    w.apply();
+    await w.ready();
+    await w.quiet();
+    const [before, mark] = [w.published(...namespaces), w.api.audit.mark()];
+    w.apply(spec);
+    const stalled = await eventually('it is told', () => w.condition('Stalled'));
+    expect(stalled).toMatchObject({ status: 'True', reason: 'InvalidSpec' });
+    expect(stalled.message).toMatch(message);
+    expect(w.condition('Ready')).toMatchObject({ status: 'False', reason: 'InvalidSpec', message: stalled.message });
+    await w.quiet();
+    expect(w.published(...namespaces)).toEqual(before);
+    w.apply();
+    await w.ready();
+    expect(w.condition('Stalled')).toBeUndefined();
+    expect(w.api.audit.since(mark).fanOutWrites({ user: w.sandbox.operatorUser })).toEqual([]);
+  });
+
+  it('globs that match nothing is ready, and says so with the fields to look at', async () => {
+    await using w = await startWorld({ namespaces });
+    await w.operator();
+    w.apply({ namespaces: { names: ['nobody-*'] } });
+    await w.ready();
+    expect(w.condition('Ready')).toMatchObject({
+      reason: 'NoNamespaceMatches',
+      message: 'no namespace matches spec.namespaces: look at its selector, names and exclude',
+    });
+    w.createNamespace('nobody-1');
+    await w.served('nobody-1');
+  });
+});
+
+/** The default of a resource that began without credentials stays where it is until it is taken out. */
+function giveKeys(w: World, name: string): void {
+  const credentials = { operatorIdentity: null, accessKeySecretRef: { name } };
+  w.admin.merge(`${resourcesPath}/production`, { spec: { credentials } });
+}
+
+it('keys for a resource that began without are refused beside its default, with what to give instead; the same is taken', async () => {
+  await using w = await startWorld({ namespaces });
+  w.apply();
+  expect(() => w.apply({ credentials: { accessKeySecretRef: { name: 'aws-credentials' } } })).toThrow(
+    /spec\.credentials: .*give exactly one source: .*operatorIdentity: null/,
+  );
+  giveKeys(w, 'aws-credentials');
+  expect(w.resource()['spec']).toMatchObject({ credentials: { accessKeySecretRef: { name: 'aws-credentials' } } });
+  expect(w.resource()['spec']).not.toHaveProperty('credentials.operatorIdentity');
+});
+
+describe.concurrent('a Secret with AWS keys', () => {
+  const encoded = (text: string): string => Buffer.from(text).toString('base64');
+  const manifest = (w: World, keys: Record<string, string>) => ({
+    ...{ apiVersion: 'v1', kind: 'Secret', type: 'Opaque' },
+    metadata: { name: 'aws-credentials', namespace: w.sandbox.namespace },
+    data: Object.fromEntries(Object.entries(keys).map(([name, value]) => [name, encoded(value)])),
+  });
+  const good = { AWS_ACCESS_KEY_ID: 'AKIAUSER', AWS_SECRET_ACCESS_KEY: 'user-secret-key' };
+  const both = 'it must hold AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY';
+
+  it.each<[string, (w: World) => void, string, string | RegExp]>([
+    [
+      'is deleted',
+      (w) => w.admin.delete(`/api/v1/namespaces/${w.sandbox.namespace}/secrets/aws-credentials`),
+      'CredentialsNotFound',
+      'the Secret ecr-pull-secrets/aws-credentials does not exist: create it with the keys AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY',
+    ],
+    [
+      'names a key in another way',
+      (w) =>
+        w.admin.merge(`/api/v1/namespaces/${w.sandbox.namespace}/secrets/aws-credentials`, {
+          data: { AWS_SECRET_ACCESS_KEY: null, AWS_SECRET_KEY: encoded('canary-of-the-wrong-key') },
+        }),
+      'InvalidCredentials',
+      `the key AWS_SECRET_ACCESS_KEY of the Secret ecr-pull-secrets/aws-credentials is missing: ${both}`,
+    ],
+    [
+      'has a key that is empty',
+      (w) =>
+        w.admin.merge(`/api/v1/namespaces/${w.sandbox.namespace}/secrets/aws-credentials`, {
+          data: { AWS_ACCESS_KEY_ID: encoded(' \n') },
+        }),
+      'InvalidCredentials',
+      `the key AWS_ACCESS_KEY_ID of the Secret ecr-pull-secrets/aws-credentials is empty: ${both}`,
+    ],
+    [
+      'has the key of another account that AWS does not know',
+      (w) =>
+        w.admin.merge(`/api/v1/namespaces/${w.sandbox.namespace}/secrets/aws-credentials`, {
+          data: { AWS_ACCESS_KEY_ID: encoded('AKIAUNKNOWN') },
+        }),
+      'InvalidCredentials',
+      /^AWS does not accept the keys of the Secret ecr-pull-secrets\/aws-credentials for ecr:GetAuthorizationToken in us-east-1: a key is wrong, deleted or inactive/,
+    ],
+  ])('that %s is told, what is published stays, and mended it is taken at once', async (_, spoil, reason, message) => {
+    await using w = await startWorld({ namespaces });
+    w.sandbox.aws.sessions.addUser(good.AWS_ACCESS_KEY_ID);
+    const operator = await w.operator({ args: ['--removal-delay=20ms'] });
+    w.admin.apply(manifest(w, good));
+    w.apply({ credentials: { accessKeySecretRef: { name: 'aws-credentials' } } });
+    await w.ready();
+    const before = w.published(...namespaces);
+    spoil(w);
+    const told = await eventually('it is told', () => {
+      const condition = w.condition('Refreshed');
+      return condition?.status === 'False' ? condition : null;
+    });
+    expect(told.reason).toBe(reason);
+    expect(told.message.slice(0, host.length + 2)).toBe(`${host}: `);
+    expect(told.message.slice(host.length + 2)).toEqual(
+      typeof message === 'string' ? message : expect.stringMatching(message),
+    );
+    await w.quiet();
+    expect(w.published(...namespaces)).toEqual(before);
+    expect(JSON.stringify(w.resource()) + operator.output.join('')).not.toContain('canary');
+    w.admin.apply(manifest(w, good));
+    await w.ready();
+    expect(w.condition('Refreshed')).toMatchObject({ status: 'True' });
+  });
+
+  it('that the operator may not read is told with the value of the chart, and what is published stays', async () => {
+    await using w = await startWorld({ namespaces });
+    await w.operator({ args: ['--removal-delay=20ms'] });
+    w.apply();
+    await w.ready();
+    const before = w.published(...namespaces);
+    giveKeys(w, 'other-keys');
+    const ready = await eventually('it is told', () => {
+      const condition = w.condition('Ready');
+      return condition?.reason === 'CredentialsNotAllowed' ? condition : null;
+    });
+    expect(ready.message).toBe(
+      `${host}: spec.credentials.accessKeySecretRef.name: the operator may not read the Secret other-keys: add it to the chart value credentialSecretNames (now: aws-credentials)`,
+    );
+    await w.quiet();
+    expect(w.published(...namespaces)).toEqual(before);
+  });
+});
