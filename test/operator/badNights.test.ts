@@ -28,6 +28,9 @@ function createKeys(w: World): void {
   });
 }
 
+// A removal would be seen at once, and not after the test.
+const args = ['--removal-delay=20ms'];
+
 let requests = 0;
 
 function refreshNow(w: World): void {
@@ -137,7 +140,7 @@ describe.concurrent('while AWS', () => {
     const clock = fastClock(10);
     await using w = await startWorld({ namespaces, now: () => clock.now() });
     createKeys(w);
-    const operator = await w.operator({ clock, env: { AWS_MAX_ATTEMPTS: '1' } });
+    const operator = await w.operator({ args, clock, env: { AWS_MAX_ATTEMPTS: '1' } });
     w.apply({ credentials });
     await w.ready();
     const before = w.published(...namespaces);
@@ -167,7 +170,7 @@ describe.concurrent('a life that cannot be', () => {
   it('in the past, as emulators give it, is a failed refresh: told, tried again with patience, and nothing changes', async () => {
     const clock = fastClock(10);
     await using w = await startWorld({ namespaces, now: () => clock.now() });
-    await w.operator({ clock });
+    await w.operator({ args, clock });
     w.apply();
     await w.ready();
     const before = w.published(...namespaces);
@@ -267,7 +270,7 @@ async function expectTold(
   await w.quiet();
   await first.stop();
   const before = w.published(...namespaces);
-  const second = await w.operator({ env: { AWS_MAX_ATTEMPTS: '1', ...env } });
+  const second = await w.operator({ args, env: { AWS_MAX_ATTEMPTS: '1', ...env } });
   const told = await eventually('it is told', () => {
     const condition = w.condition('Refreshed');
     return condition?.status === 'False' ? condition : null;

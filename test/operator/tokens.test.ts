@@ -46,7 +46,9 @@ describe.concurrent('tokens', () => {
     expect(await operator.metric('ecr_pull_secrets_refresh_failures_total{reason="Unreachable"}')).toBeGreaterThan(0);
     w.sandbox.aws.settings.tokenLifeMs = 12 * 3_600_000;
     await w.sandbox.aws.reset();
+    const back = clock.now();
     await w.ready();
+    expect(clock.now() - back).toBeLessThan(60_000);
     expect(w.condition('Refreshed')).toMatchObject({ status: 'True', message: 'every token is good' });
     expect(Object.keys(w.auths('team-a'))).toEqual([host, 'public.ecr.aws']);
     await w.served('team-late');
