@@ -132,6 +132,13 @@ describe('delays', () => {
     expect(queue.retry('a', 'urgent')).toBe(1000);
   });
 
+  it('of ten minutes of failures are no more than twenty tries: a quota counts each', () => {
+    const { queue } = queueAt();
+    let tries = 1;
+    for (let at = queue.retry('a', 'urgent'); at < 600_000; at += queue.retry('a', 'urgent')) tries += 1;
+    expect(tries).toBeLessThanOrEqual(20);
+  });
+
   it('of many failures stay finite', () => {
     const { queue } = queueAt();
     for (let i = 0; i < 2000; i++) expect(queue.retry('a', 'urgent')).toBeLessThanOrEqual(45_000);

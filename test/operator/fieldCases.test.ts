@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
+import { annotations, resourcesPath } from '../../src/api/groupVersion.ts';
 import { eventually } from '../cluster/eventually.ts';
+import { fastClock } from '../fastClock.ts';
 import { host, startWorld } from './world.ts';
 
 // Reports of people who do this job with other tools.
@@ -82,5 +84,115 @@ describe.concurrent('in the field', () => {
     expect(w.resource().status?.failures).toEqual([]);
     const blocked = 'ecr_pull_secrets_namespaces{resource="production",state="blocked"}';
     await eventually('nor counted', async () => (await second.metric(blocked)) === 0);
+  });
+
+  it('others who set up a new ServiceAccount at the same time lose nothing, and their conflicts are told nowhere', async () => {
+    await using w = await startWorld({ namespaces: [] });
+    const operator = await w.operator();
+    w.apply();
+    await w.ready();
+    // Its patches are some time on their way, so that others come first again and again.
+    w.api.faults = ({ user, resource, verb }) =>
+      user === w.sandbox.operatorUser && resource === 'serviceaccounts' && verb === 'patch'
+        ? { kind: 'delay', ms: 20 }
+        : null;
+    const names = Array.from({ length: 20 }, (_, i) => `team-${i}`);
+    const labels = ['a', 'b', 'c', 'd', 'e'];
+    const path = (name: string) => `/api/v1/namespaces/${name}/serviceaccounts/default`;
+    for (const name of names) w.createNamespace(name);
+    await eventually('the ServiceAccounts are made', () => names.every((name) => w.admin.find(path(name))));
+    for (const label of labels) {
+      await new Promise((resolve) => setImmediate(resolve)); // between the operator's steps
+      for (const name of names) {
+        w.admin.merge(path(name), { metadata: { labels: { [label]: 'on' } } }, 'other');
+      }
+    }
+    await w.served(...names);
+    await w.ready();
+    const { operatorUser: user } = w.sandbox;
+    expect(w.api.audit.of({ user, resource: 'serviceaccounts', code: 422 }).length).toBeGreaterThan(0); // it was a race
+    const kept = names.map((name) => Object.keys(w.admin.get(path(name)).metadata.labels ?? {}).sort());
+    expect(kept).toEqual(names.map(() => labels));
+    expect(names.flatMap((name) => w.entries(name))).toEqual(names.map(() => 'ecr-pull'));
+    expect(w.resource().status?.failures).toEqual([]);
+    expect(operator.lines().filter(({ level }) => level === 'warn' || level === 'error')).toEqual([]);
+  });
+
+  it('a quota that is used up is told for its namespace with its words, the others are served, and its end is noticed', async () => {
+    const clock = fastClock(8);
+    await using w = await startWorld({ namespaces: ['team-a', 'team-b'], now: () => clock.now() });
+    const message =
+      'secrets "ecr-pull" is forbidden: exceeded quota: few-secrets, requested: count/secrets=1, used: count/secrets=3, limited: count/secrets=3';
+    const body = {
+      kind: 'Status',
+      code: 403,
+      reason: 'Forbidden',
+      message,
+      details: { name: 'ecr-pull', kind: 'secrets' },
+    };
+    w.api.faults = ({ resource, patch, namespace, dryRun }) =>
+      resource === 'secrets' && patch === 'apply' && namespace === 'team-b' && !dryRun
+        ? { kind: 'answer', status: 403, body }
+        : null;
+    await w.operator({ clock });
+    w.apply();
+    await w.served('team-a');
+    await eventually('it is told', () => w.condition('Ready')?.reason === 'NamespacesFailed');
+    expect(w.resource().status?.failures).toMatchObject([
+      {
+        namespace: 'team-b',
+        message: expect.stringMatching(/secrets team-b\/ecr-pull: 403 .*exceeded quota: few-secrets/) as string,
+      },
+    ]);
+    w.api.faults = () => null;
+    await w.served('team-b');
+    await w.ready();
+  });
+
+  it('a Secret with a label that looks like ours is still foreign, also to a refresh; with the very label it is taken over', async () => {
+    const clock = fastClock(10);
+    const foreign = {
+      'team-none': {},
+      'team-helm': { 'app.kubernetes.io/managed-by': 'Helm' },
+      'team-capitals': { 'app.kubernetes.io/managed-by': 'ECR-pull-secrets' },
+    };
+    const names = Object.keys(foreign);
+    await using w = await startWorld({ namespaces: [...names, 'team-a', 'team-given'], now: () => clock.now() });
+    const given = { 'app.kubernetes.io/managed-by': 'ecr-pull-secrets' };
+    for (const [namespace, labels] of Object.entries({ ...foreign, 'team-given': given })) {
+      w.admin.create({
+        ...{ apiVersion: 'v1', kind: 'Secret', type: 'kubernetes.io/dockerconfigjson' },
+        metadata: { name: 'ecr-pull', namespace, labels },
+        data: { '.dockerconfigjson': Buffer.from('{"auths":{}}').toString('base64') },
+      });
+    }
+    const before = w.published(...names);
+    await w.operator({ clock });
+    w.apply();
+    await w.served('team-a', 'team-given');
+    const metadata = { annotations: { [annotations.refreshRequestedAt]: 'now' } };
+    w.admin.merge(`${resourcesPath}/production`, { metadata });
+    await eventually('it was refreshed', () => w.tokenCalls() > 1);
+    await eventually('everywhere', () => w.auths('team-given')[host]?.auth === w.sandbox.aws.tokens.last?.auth);
+    await w.quiet();
+    expect(w.published(...names)).toEqual(before);
+    expect(w.condition('Blocked')?.message).toMatch(/^3 of 5 namespaces: /);
+  });
+
+  it('a policy that is missing is told, and told no more when it is there', async () => {
+    const clock = fastClock(30);
+    await using w = await startWorld({ namespaces: ['team-a'], now: () => clock.now() });
+    const { admission } = w.api;
+    w.api.admission = () => null;
+    const operator = await w.operator({ clock });
+    w.apply();
+    await eventually('it is told', () => w.condition('Unguarded')?.status === 'True');
+    expect(w.condition('Unguarded')?.message).toMatch(
+      /ValidatingAdmissionPolicy ecr-pull-secrets .*install the policy/,
+    );
+    expect(await operator.metric('ecr_pull_secrets_policy_present')).toBe(0);
+    w.api.admission = admission;
+    await eventually('it is told no more', () => w.condition('Unguarded') === undefined);
+    expect(await operator.metric('ecr_pull_secrets_policy_present')).toBe(1);
   });
 });
