@@ -96,10 +96,9 @@ describe.concurrent('in the field, of AWS', () => {
     await first.stop();
     await w.operator({ clock, args });
     await eventually('and again', () => identities.every((id, i) => callsOf(id) > (before[i] ?? 0)));
-    await eventually('each token is live', () => {
-      const states = Object.values(w.auths('team-a')).map(({ auth }) => w.sandbox.aws.tokens.stateOf(auth));
-      return states.length === 3 && states.every((state) => state === 'live');
-    });
+    const states = () => Object.values(w.auths('team-a')).map(({ auth }) => w.sandbox.aws.tokens.stateOf(auth));
+    await eventually('each token is live', () => states().every((state) => state === 'live'));
+    expect(states()).toHaveLength(3);
   });
 
   it('a registry that the operator cannot reach: its token is published and said to be unchecked, unless a check is required', async () => {
