@@ -1,8 +1,5 @@
-import { createServer, type AddressInfo } from 'node:net';
-import { createServer as createHttpsServer } from 'node:https';
 import { describe, expect, it } from 'vitest';
 import { annotations, resourcesPath } from '../../src/api/groupVersion.ts';
-import { selfSignedCertificate } from '../aws/selfSignedCertificate.ts';
 import { eventually } from '../cluster/eventually.ts';
 import { fastClock } from '../fastClock.ts';
 import type { AwsMode, AwsScope } from '../sandbox/awsModes.ts';
@@ -132,7 +129,14 @@ const nights: [what: string, mode: AwsMode, scope: AwsScope, reason: string, mes
     'ServerError',
     "AWS has a fault at 127.0.0.1 (HTTP 500): it is asked again; look at AWS's status page",
   ],
-  ['is away', 'down', {}, 'Unreachable', `127.0.0.1 cannot be reached (ECONNREFUSED): ${network}`],
+  [
+    'is away',
+    'down',
+    {},
+    'Unreachable',
+    // A connection that was kept may be met in its end.
+    /^127\.0\.0\.1 (cannot be reached|.*closes the connection) \(ECONN(REFUSED|RESET)\): look at firewalls, network policies and HTTPS_PROXY$/,
+  ],
 ];
 
 describe.concurrent('while AWS', () => {
@@ -210,88 +214,3 @@ describe.concurrent('a life that cannot be', () => {
     expect(w.tokenCalls()).toBeLessThanOrEqual(2); // a refusal tells the SDK how far it is off
   });
 });
-
-describe.concurrent('an operator that is started again with', () => {
-  const askedPast = { AWS_ENDPOINT_URL_ECR: '' }; // the name that the SDK makes of the region, by way of the proxy
-
-  it.each<[what: string, env: (port: number) => Record<string, string>, reason: string, message: RegExp]>([
-    [
-      'an endpoint whose name does not exist',
-      () => ({ AWS_ENDPOINT_URL_ECR: 'https://api.ecr.us-esat-1.invalid', NO_PROXY: '127.0.0.1,.invalid' }),
-      // Some resolvers answer EAI_AGAIN where there is no network.
-      'HostNotFound|DnsFailure',
-      /api\.ecr\.us-esat-1\.invalid.*the region us-east-1 may be mistyped/,
-    ],
-    [
-      'a proxy that does not know the name',
-      () => askedPast,
-      'ProxyRefused',
-      /no tunnel to api\.ecr\.us-east-1\.amazonaws\.com \(HTTP 502\): .*the region us-east-1 may be mistyped.*HTTPS_PROXY/,
-    ],
-    [
-      'a proxy that wants a password',
-      (port) => ({ ...askedPast, HTTPS_PROXY: `http://user:canary-password@127.0.0.1:${port}` }),
-      'ProxyRefused',
-      /no tunnel to api\.ecr\.us-east-1\.amazonaws\.com \(HTTP 407\): put its user and password into HTTPS_PROXY/,
-    ],
-    [
-      'a proxy that is not there',
-      () => ({ ...askedPast, HTTPS_PROXY: 'http://127.0.0.1:9' }),
-      'Unreachable',
-      /api\.ecr\.us-east-1\.amazonaws\.com cannot be reached \(ECONNREFUSED\): .*HTTPS_PROXY/,
-    ],
-  ])('%s tells it, and what was published before stays', async (_, env, reason, message) => {
-    const proxy = await startProxy();
-    await using _proxy = proxy;
-    await expectTold(env(proxy.port), { reason, message });
-  });
-
-  it('an endpoint behind a CA that is not trusted tells it, and what was published before stays', async () => {
-    const server = createHttpsServer(selfSignedCertificate(['127.0.0.1']), () => {});
-    await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-    const { port } = server.address() as AddressInfo;
-    const message = /the certificate of 127\.0\.0\.1 is not trusted .*mount its CA and name it in NODE_EXTRA_CA_CERTS/;
-    await expectTold(
-      { AWS_ENDPOINT_URL_ECR: `https://127.0.0.1:${port}` },
-      { reason: 'CertificateUntrusted', message },
-    );
-    server.close();
-  });
-});
-
-async function expectTold(
-  env: Record<string, string>,
-  { reason, message }: { reason: string; message: RegExp },
-): Promise<void> {
-  await using w = await startWorld({ namespaces });
-  const first = await w.operator();
-  w.apply();
-  await w.ready();
-  await w.quiet();
-  await first.stop();
-  const before = w.published(...namespaces);
-  const second = await w.operator({ args, env: { AWS_MAX_ATTEMPTS: '1', ...env } });
-  const told = await eventually('it is told', () => {
-    const condition = w.condition('Refreshed');
-    return condition?.status === 'False' ? condition : null;
-  });
-  expect(told.reason).toMatch(new RegExp(`^(${reason})$`));
-  expect(told.message.slice(0, host.length)).toBe(host);
-  expect(told.message).toMatch(message);
-  await w.quiet();
-  expect(JSON.stringify(w.resource()) + second.output.join('')).not.toContain('canary-password');
-  expect(w.published(...namespaces)).toEqual(before);
-}
-
-/** Answers every CONNECT with 407. */
-async function startProxy() {
-  const server = createServer((socket) => {
-    socket.on('error', () => {});
-    socket.once('data', () => socket.end('HTTP/1.1 407 Proxy Authentication Required\r\n\r\n'));
-  });
-  await new Promise<void>((resolve) => server.listen(0, '127.0.0.1', resolve));
-  return {
-    port: (server.address() as AddressInfo).port,
-    [Symbol.asyncDispose]: () => new Promise<void>((resolve) => server.close(() => resolve())),
-  };
-}
