@@ -51,7 +51,7 @@ export const clusterEcrPullSecretStatus = z
       .array(registryStatus)
       .max(100)
       .meta({ 'x-kubernetes-list-type': 'map', 'x-kubernetes-list-map-keys': ['host'] })
-      .describe('Each registry with its token.')
+      .describe('Each registry with its token; while the spec is refused, those of the last good one.')
       .exactOptional(),
     failures: z
       .array(failure)

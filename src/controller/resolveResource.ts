@@ -79,7 +79,7 @@ function refused(object: ResourceObject, problem: Problem, former: ResourceView 
       held: problem.code,
       namespaces: {},
       serviceAccounts: former?.serviceAccounts ?? null,
-      registries: heldRegistries(object.spec, former),
+      registries: heldRegistries(object, former),
     },
     isSuspended: false,
     specProblem: problem,
@@ -92,12 +92,22 @@ function refused(object: ResourceObject, problem: Problem, former: ResourceView 
 
 // Those that its last good spec named, as what is published comes of that, and those that it names now. Where neither can
 // be read, null: any host may be its.
-function heldRegistries(spec: unknown, former: ResourceView | undefined): readonly RegistryView[] | null {
+function heldRegistries(object: ResourceObject, former: ResourceView | undefined): readonly RegistryView[] | null {
   if (former?.registries === null) return null;
-  const named = readableHosts(spec);
-  if (!former && named === null) return null;
-  const hosts = new Set([...(former?.registries.map(({ host }) => host) ?? []), ...(named ?? [])]);
+  const published = former ? former.registries.map(({ host }) => host) : hostsOfStatus(object.status);
+  const named = readableHosts(object.spec);
+  if (published === null && named === null) return null;
+  const hosts = new Set([...(published ?? []), ...(named ?? [])]);
   return [...hosts].map((host) => ({ host, allowsAnonymousPulls: false }));
+}
+
+// Those of the last good spec, as the operator before us knew it; null where it tells of none.
+function hostsOfStatus(status: unknown): string[] | null {
+  const registries = (status as { registries?: unknown } | null | undefined)?.registries;
+  if (!Array.isArray(registries)) return null;
+  const hosts = registries.map((registry: unknown) => (registry as { host?: unknown } | null)?.host);
+  const readable = hosts.filter((host) => typeof host === 'string');
+  return readable.length > 0 ? readable : null;
 }
 
 function readableHosts(spec: unknown): string[] | null {

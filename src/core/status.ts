@@ -58,16 +58,13 @@ export function statusOf(facts: ResourceFacts, previous: Status | undefined, now
   const drafts = conditionsOf(facts, wasReady);
   const conditions = drafts.map((condition) => withTransition(condition, facts, { previous, now }));
   const { namespaces, registries } = facts;
-  const expiresAt = earliest(registries.map((registry) => registry.expiresAt));
   const nextRefreshTime = facts.isSuspended ? null : earliest(registries.map((registry) => registry.nextRefreshTime));
   return {
     observedGeneration: facts.generation,
     conditions,
-    registryCount: registries.length,
     namespacesReady: `${namespaces.ready}/${namespaces.matched}`,
-    ...(expiresAt && { expiresAt: timestamp(expiresAt) }),
     ...(nextRefreshTime && { nextRefreshTime: timestamp(nextRefreshTime) }),
-    registries: registries.map(registryStatus),
+    ...(facts.specProblem ? keptRegistries(previous) : registriesStatus(registries)),
     failures: [...namespaces.failed, ...namespaces.blocked].slice(0, FAILURES_SHOWN),
   };
 }
@@ -206,6 +203,27 @@ function withTransition(
   const before = previous?.conditions?.find((condition) => condition.type === draft.type);
   const lastTransitionTime = before?.status === draft.status ? before.lastTransitionTime : timestamp(now);
   return { ...draft, observedGeneration: generation, lastTransitionTime };
+}
+
+type RegistriesStatus = Pick<Status, 'registryCount' | 'expiresAt' | 'registries'>;
+
+function registriesStatus(registries: readonly RegistryFacts[]): RegistriesStatus {
+  const expiresAt = earliest(registries.map((registry) => registry.expiresAt));
+  return {
+    registryCount: registries.length,
+    ...(expiresAt && { expiresAt: timestamp(expiresAt) }),
+    registries: registries.map(registryStatus),
+  };
+}
+
+// What is published under a refused spec comes of the last good one. An operator that starts meanwhile knows it from here.
+function keptRegistries(previous: Status | undefined): RegistriesStatus {
+  const registries = (previous?.registries ?? []).map(({ nextRefreshTime: _nextRefreshTime, ...kept }) => kept);
+  return {
+    registryCount: registries.length,
+    ...(previous?.expiresAt !== undefined && { expiresAt: previous.expiresAt }),
+    registries,
+  };
 }
 
 function registryStatus(registry: RegistryFacts): NonNullable<Status['registries']>[number] {

@@ -35,7 +35,7 @@ function world() {
       book.listed();
     },
     removeCrd: () => crds.delete(crdName),
-    addResource: (name: string, itsSpec: object = spec) => {
+    addResource: (name: string, itsSpec: object = spec, status?: unknown) => {
       const value = {
         name,
         uid: name,
@@ -45,7 +45,7 @@ function world() {
         isDeleting: false,
       };
       resources.set(name, {
-        value: { ...value, spec: itsSpec, status: undefined },
+        value: { ...value, spec: itsSpec, status },
         resourceVersion: value.resourceVersion,
       });
       book.read(name);
@@ -96,6 +96,22 @@ describe('a resource whose spec is refused', () => {
     w.installCrd('a', 11 * MINUTE);
     w.addResource('production', refusedSpec([host]));
     expect(heldIn(w)).toEqual([{ held: 'InvalidSpec', hosts: [host], serviceAccounts: null }]);
+  });
+
+  it('holds the hosts that its status tells of, where its last good one is not known', () => {
+    const w = world();
+    w.installCrd('a', 11 * MINUTE);
+    w.addResource('production', refusedSpec([other]), { registries: [{ host, region: 'us-east-1' }] });
+    expect(heldIn(w)).toEqual([{ held: 'InvalidSpec', hosts: [host, other], serviceAccounts: null }]);
+  });
+
+  it('holds what is written in its spec where its status cannot be read', () => {
+    const w = world();
+    w.installCrd('a', 11 * MINUTE);
+    for (const status of [null, 'x', {}, { registries: 7 }, { registries: [null, { host: 1 }] }]) {
+      w.addResource(`odd-${JSON.stringify(status)}`, refusedSpec([other]), status);
+    }
+    expect(heldIn(w).map(({ hosts }) => hosts)).toEqual(Array.from({ length: 5 }, () => [other]));
   });
 
   it.each([[`https://${host}`], ['registry.corp.example']])(

@@ -156,6 +156,16 @@ describe('status', () => {
     const healed = statusOf(facts(), after, LATER).conditions?.find(({ type }) => type === 'Refreshed');
     expect(healed?.lastTransitionTime).toBe('2026-11-25T01:00:00Z');
   });
+  it('of a refused spec keeps the registries of the last good one: theirs is what is published', () => {
+    const before = statusOf(facts(), undefined, NOW);
+    const specProblem = { code: 'InvalidSpec', message: 'spec.x: no' };
+    const refused = statusOf(facts({ specProblem, registries: [] }), before, LATER);
+    const { nextRefreshTime: _nextRefreshTime, ...kept } = before.registries?.[0] ?? {};
+    expect(refused).toMatchObject({ registryCount: 1, expiresAt: before.expiresAt, registries: [kept] });
+    expect(JSON.stringify(refused)).not.toContain('nextRefreshTime');
+    expect(statusOf(facts({ specProblem, registries: [] }), refused, LATER)).toEqual(refused);
+    expect(statusOf(facts({ specProblem, registries: [] }), undefined, NOW).registryCount).toBe(0);
+  });
   it('lists the first ten failures', () => {
     const failed = Array.from({ length: 12 }, (_, i) => ({ namespace: `n${i}`, message: 'no' }));
     expect(statusOf(facts({ namespaces: counts({ failed }) }), undefined, NOW).failures).toHaveLength(10);

@@ -73,6 +73,31 @@ describe.concurrent('a spec with', () => {
   });
 });
 
+it('a host that a refused spec leaves out stays, also where the operator starts again under it, and once more', async () => {
+  const other = '123456789012.dkr.ecr.eu-west-1.amazonaws.com';
+  const args = ['--removal-delay=20ms'];
+  await using w = await startWorld({ namespaces });
+  const first = await w.operator({ args });
+  w.apply({ registries: [{ host }, { host: other }] });
+  await w.ready();
+  await w.quiet();
+  const before = w.published(...namespaces);
+  await first.stop();
+  w.apply({ registries: [{ host }], refresh: { schedule: '0 0 31 2 *' } });
+  const second = await w.operator({ args });
+  await eventually('it is told', () => w.condition('Stalled'));
+  await w.quiet();
+  await second.stop();
+  const third = await w.operator({ args });
+  await eventually('it leads', async () => (await third.metric('ecr_pull_secrets_leader')) === 1);
+  await w.quiet();
+  expect(w.published(...namespaces)).toEqual(before);
+  expect(w.resource().status?.registries.map((registry) => registry.host)).toEqual([host, other]);
+  w.apply();
+  await eventually('a good spec lets it go', () => !Object.hasOwn(w.auths('team-a'), other));
+  expect(Object.keys(w.auths('team-a'))).toEqual([host]);
+});
+
 /** The default of a resource that began without credentials stays where it is until it is taken out. */
 function giveKeys(w: World, name: string): void {
   const credentials = { operatorIdentity: null, accessKeySecretRef: { name } };
