@@ -54,7 +54,6 @@ const assumeRoleChain = withRules(z.array(assumeRoleStep).max(3), [
   },
 ])
   .meta({ 'x-kubernetes-list-type': 'atomic' })
-  .default([])
   .describe('Roles assumed one after the other, starting from the source: 3 at most.');
 
 const accessKeySecretRef = z
@@ -71,28 +70,35 @@ const accessKeySecretRef = z
     "Secret in the operator's namespace with the keys AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and, for temporary ones, AWS_SESSION_TOKEN.",
   );
 
-/** `spec.credentials`: whose token it is. */
-export const credentials = withRules(
+const givenCredentials = withRules(
   z.strictObject({
     operatorIdentity: z
       .strictObject({})
       .describe("The operator's own identity: the default chain of the AWS SDK. Always `{}`.")
       .exactOptional(),
     accessKeySecretRef: accessKeySecretRef.exactOptional(),
-    assumeRoleChain,
+    assumeRoleChain: assumeRoleChain.exactOptional(),
   }),
   [
     {
       cel: 'has(self.operatorIdentity) != has(self.accessKeySecretRef)',
       holds: (self) => (self.operatorIdentity === undefined) !== (self.accessKeySecretRef === undefined),
-      message:
-        'give exactly one source: operatorIdentity or accessKeySecretRef (one that stands there by default goes with operatorIdentity: null)',
+      message: 'give exactly one source: operatorIdentity or accessKeySecretRef',
     },
   ],
 )
   // Else the API server would prune a newer version's source, and what is left would read as another identity.
   .meta({ 'x-kubernetes-preserve-unknown-fields': true })
-  .prefault({ operatorIdentity: {} })
   .describe(
     "AWS identity that asks for the tokens: exactly one source, and perhaps a chain of roles on top of it. Absent: the operator's own identity.",
-  );
+  )
+  .optional();
+
+/**
+ * `spec.credentials`: whose token it is. Its defaults are ours and not the API server's: what that stores stays beside what a
+ * later apply gives, or where it gives nothing, and then there are two sources, or none.
+ */
+export const credentials = givenCredentials.transform((given) => ({
+  assumeRoleChain: [],
+  ...(given ?? { operatorIdentity: {} }),
+}));

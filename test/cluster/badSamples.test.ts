@@ -54,6 +54,16 @@ describe('refused by the API server as by parseSpec', () => {
   });
 });
 
+test('keys are taken by the apply of a resource that began without credentials, and leave by one without', async () => {
+  await admin.apply(resource('later', goodSpec));
+  const credentials = { accessKeySecretRef: { name: 'aws-credentials' } };
+  const applied = await admin.apply(resource('later', { ...goodSpec, credentials }));
+  expect(applied['spec']).toMatchObject({ credentials });
+  expect(applied['spec']).not.toHaveProperty('credentials.operatorIdentity');
+  expect((await admin.apply(resource('later', goodSpec)))['spec']).not.toHaveProperty('credentials');
+  await admin.delete(resourcePath('later'));
+});
+
 // The API server quotes keys of maps and ours does not; lists of scalars it blames as a whole in some versions.
 function asParsed(field = ''): string {
   return field.replaceAll('"', '');

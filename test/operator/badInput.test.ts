@@ -1,5 +1,4 @@
 import { describe, expect, it } from 'vitest';
-import { resourcesPath } from '../../src/api/groupVersion.ts';
 import { eventually } from '../cluster/eventually.ts';
 import { host, startWorld, type World } from './world.ts';
 
@@ -98,21 +97,15 @@ it('a host that a refused spec leaves out stays, also where the operator starts 
   expect(Object.keys(w.auths('team-a'))).toEqual([host]);
 });
 
-/** The default of a resource that began without credentials stays where it is until it is taken out. */
-function giveKeys(w: World, name: string): void {
-  const credentials = { operatorIdentity: null, accessKeySecretRef: { name } };
-  w.admin.merge(`${resourcesPath}/production`, { spec: { credentials } });
-}
-
-it('keys for a resource that began without are refused beside its default, with what to give instead; the same is taken', async () => {
+it('keys for a resource that began without are taken by the same apply, and leave by one without', async () => {
   await using w = await startWorld({ namespaces });
   w.apply();
-  expect(() => w.apply({ credentials: { accessKeySecretRef: { name: 'aws-credentials' } } })).toThrow(
-    /spec\.credentials: .*give exactly one source: .*operatorIdentity: null/,
-  );
-  giveKeys(w, 'aws-credentials');
-  expect(w.resource()['spec']).toMatchObject({ credentials: { accessKeySecretRef: { name: 'aws-credentials' } } });
+  const credentials = { accessKeySecretRef: { name: 'aws-credentials' } };
+  w.apply({ credentials });
+  expect(w.resource()['spec']).toMatchObject({ credentials });
   expect(w.resource()['spec']).not.toHaveProperty('credentials.operatorIdentity');
+  w.apply();
+  expect(w.resource()['spec']).not.toHaveProperty('credentials');
 });
 
 describe.concurrent('a Secret with AWS keys', () => {
@@ -191,7 +184,7 @@ describe.concurrent('a Secret with AWS keys', () => {
     w.apply();
     await w.ready();
     const before = w.published(...namespaces);
-    giveKeys(w, 'other-keys');
+    w.apply({ credentials: { accessKeySecretRef: { name: 'other-keys' } } });
     const ready = await eventually('it is told', () => {
       const condition = w.condition('Ready');
       return condition?.reason === 'CredentialsNotAllowed' ? condition : null;
