@@ -6,7 +6,7 @@ import { isPolicyInForce } from './policyProbe.ts';
 // A policy is in force within seconds of being applied; who installs it after us waits no longer than that.
 const WAIT_MS = 30_000;
 const TRY_AGAIN_MS = 1_000;
-const LOOK_AGAIN_MS = 60_000; // nothing tells of a policy that has come into force
+const LOOK_AGAIN_MS = 5_000; // nothing tells of a policy that has come into force; whoever installs it looks at the condition
 
 export interface PolicyGuardOptions {
   readonly client: Pick<KubeClient, 'request'>;

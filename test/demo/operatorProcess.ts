@@ -19,7 +19,7 @@ export class OperatorProcess {
     }
   }
 
-  static start(sandbox: Sandbox): OperatorProcess {
+  static start(sandbox: Sandbox, env: Readonly<Record<string, string>> = {}): OperatorProcess {
     const flags = [
       `--kubeconfig=${sandbox.kubeconfigPath}`,
       `--namespace=${sandbox.namespace}`,
@@ -31,7 +31,7 @@ export class OperatorProcess {
       ([name]) => !/^(aws_|ecr_pull_secrets_|https?_proxy$|no_proxy$|node_options$)/i.test(name),
     );
     const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', main, ...flags], {
-      env: { ...Object.fromEntries(inherited), ...sandbox.env },
+      env: { ...Object.fromEntries(inherited), ...sandbox.env, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });
     return new OperatorProcess(child);
