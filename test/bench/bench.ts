@@ -6,12 +6,12 @@ import { cpus, totalmem } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
-import { writeVerbs, type AuditEvent } from '../cluster/auditLog.ts';
 import { startCluster, type Cluster } from '../cluster/cluster.ts';
 import { eventually } from '../cluster/eventually.ts';
-import { installDeploy, leaderOf, operatorAccount, operatorUser, startOperator } from '../cluster/operator.ts';
+import { installDeploy, leaderOf, operatorAccount, startOperator } from '../cluster/operator.ts';
 import { StandInEcr } from '../cluster/standInEcr.ts';
 import { Appearances } from './appearances.ts';
+import { createNamespaces, names, spanOf, writesIn as writesOn } from './fanOut.ts';
 import { idleCpuPercent, percentile } from './processFigures.ts';
 import { rawWrites } from './rawWrites.ts';
 import { printReport, reportMarkdown, type Figure } from './report.ts';
@@ -44,7 +44,7 @@ const ecr = await StandInEcr.start();
 try {
   step(`a control plane with ${N} namespaces`);
   await installDeploy(cluster);
-  await createNamespaces(cluster, 'run', N);
+  await createNamespaces(cluster, { prefix: 'run', count: N });
 
   step('the operator');
   const operator = await startOperator({ cluster, env: { ...ecr.env, ...imageEnv }, main: bundle });
@@ -113,7 +113,7 @@ try {
 
   step('1,000 more');
   const before = again.memory();
-  await createNamespaces(cluster, 'run-more', 1_000);
+  await createNamespaces(cluster, { prefix: 'run-more', count: 1_000 });
   await settled(N + NEW_NAMESPACES + 1_000);
   add('memory per 1,000 more namespaces', mebibytes(Math.max(0, again.memory() - before)), '');
   await again.stop();
@@ -139,46 +139,13 @@ function add(name: string, value: string, target: string, isMet?: boolean): void
   figures.push({ name, value, target, ...(isMet !== undefined && { isMet }) });
 }
 
-function names(prefix: string, count: number): string[] {
-  return Array.from({ length: count }, (_, index) => `${prefix}-${index}`);
-}
-
-async function createNamespaces({ admin }: Cluster, prefix: string, count: number): Promise<void> {
-  const waiting = names(prefix, count);
-  const work = async (): Promise<void> => {
-    for (let name = waiting.pop(); name !== undefined; name = waiting.pop()) {
-      await admin.create({ apiVersion: 'v1', kind: 'Namespace', metadata: { name } });
-    }
-  };
-  await Promise.all(Array.from({ length: 16 }, work));
-  await eventually(
-    `the default ServiceAccounts of ${prefix} are there`,
-    async () => {
-      const accounts = await admin.list('/api/v1/serviceaccounts', { fieldSelector: 'metadata.name=default' });
-      return accounts.filter(({ metadata }) => metadata.namespace?.startsWith(`${prefix}-`)).length >= count;
-    },
-    120_000,
-  );
-}
-
-// The writes that the namespaces cost: Secrets and ServiceAccounts; status, events, tokens and leases apart.
-function writesIn(prefix: string, since: number, on: Cluster = cluster): AuditEvent[] {
-  return on.auditEvents({ user: operatorUser, verb: writeVerbs, since }).filter(({ objectRef, requestURI }) => {
-    const isOurs = objectRef?.resource === 'secrets' || objectRef?.resource === 'serviceaccounts';
-    const isThere = objectRef?.namespace?.startsWith(prefix) === true;
-    return isOurs && isThere && objectRef?.name !== 'ecr-pull-tokens' && !requestURI.includes('dryRun');
-  });
+function writesIn(prefix: string, since: number, on = cluster) {
+  return writesOn(on, prefix, since);
 }
 
 function settledWrites(since: number): boolean {
   const last = writesIn('run-', since).at(-1);
   return last !== undefined && Date.now() - Date.parse(last.stageTimestamp) > 1_500;
-}
-
-function spanOf(events: readonly AuditEvent[]): number {
-  const starts = events.map((event) => Date.parse(event.requestReceivedTimestamp));
-  const ends = events.map((event) => Date.parse(event.stageTimestamp));
-  return ends.reduce((a, b) => Math.max(a, b), 0) - starts.reduce((a, b) => Math.min(a, b), Infinity);
 }
 
 async function settled(count: number): Promise<void> {
@@ -200,9 +167,9 @@ async function rawAlone(): Promise<number> {
 }
 
 async function rawMsOf(on: Cluster, prefix: string): Promise<number> {
-  await createNamespaces(on, prefix, N);
+  await createNamespaces(on, { prefix, count: N });
   const mark = on.auditMark();
-  await rawWrites(await on.clientFor(operatorAccount), names(prefix, N), AUTH);
+  await rawWrites(await on.clientFor(operatorAccount), names(prefix, N), { auth: AUTH });
   const writes = await eventually('the audit log has them', () => {
     const found = writesIn(`${prefix}-`, mark, on);
     return found.length >= 2 * N && found;

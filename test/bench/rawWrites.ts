@@ -4,10 +4,14 @@ const CONNECTIONS = 16;
 const LABELS = { 'app.kubernetes.io/managed-by': 'ecr-pull-secrets', 'velero.io/exclude-from-backup': 'true' };
 
 /**
- * The limit that the operator is measured against: the same two writes for each namespace, with the operator's own token
+ * The limit that the operator is measured against: the same writes for each namespace and its ServiceAccounts, with the operator's own token
  * and rights, over 16 connections, and no logic at all.
  */
-export async function rawWrites(client: KubeApi, namespaces: readonly string[], auth: string): Promise<void> {
+export async function rawWrites(
+  client: KubeApi,
+  namespaces: readonly string[],
+  { auth, accounts = ['default'] }: { auth: string; accounts?: readonly string[] },
+): Promise<void> {
   const host = '123456789012.dkr.ecr.us-east-1.amazonaws.com';
   const document = JSON.stringify({ auths: { [host]: { auth } } });
   const data = { '.dockerconfigjson': Buffer.from(document).toString('base64') };
@@ -31,15 +35,18 @@ export async function rawWrites(client: KubeApi, namespaces: readonly string[], 
           data,
         },
       });
-      const account = await client.request('PATCH', `/api/v1/namespaces/${namespace}/serviceaccounts/default`, {
-        query: { fieldManager: 'ecr-pull-secrets' },
-        contentType: 'application/json-patch+json',
-        body: [{ op: 'add', path: '/imagePullSecrets', value: [{ name: 'ecr-pull' }] }],
-      });
-      if (secret.status !== 201 || account.status !== 200) {
-        throw new Error(`raw writes of ${namespace}: ${secret.status}, ${account.status}`);
-      }
+      if (secret.status !== 201) throw new Error(`the raw Secret of ${namespace}: ${secret.status}`);
+      for (const account of accounts) await addEntry(client, `${namespace}/serviceaccounts/${account}`);
     }
   };
   await Promise.all(Array.from({ length: CONNECTIONS }, work));
+}
+
+async function addEntry(client: KubeApi, account: string): Promise<void> {
+  const { status } = await client.request('PATCH', `/api/v1/namespaces/${account}`, {
+    query: { fieldManager: 'ecr-pull-secrets' },
+    contentType: 'application/json-patch+json',
+    body: [{ op: 'add', path: '/imagePullSecrets', value: [{ name: 'ecr-pull' }] }],
+  });
+  if (status !== 200) throw new Error(`the raw entry of ${account}: ${status}`);
 }

@@ -1,27 +1,59 @@
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { existsSync, mkdirSync, mkdtempSync, readFileSync, renameSync, rmSync } from 'node:fs';
+import {
+  copyFileSync,
+  existsSync,
+  mkdirSync,
+  mkdtempSync,
+  readdirSync,
+  readFileSync,
+  renameSync,
+  rmSync,
+} from 'node:fs';
 import { homedir } from 'node:os';
 import { basename, join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 
 const harness = fileURLToPath(new URL('harness/', import.meta.url));
 
-/** kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kubectl, etcd and pause; the folder they are in. */
+/**
+ * kube-apiserver, kube-controller-manager, kube-scheduler, kubelet, kubectl, etcd and pause; the folder they are in. With
+ * CLUSTER_KUBERNETES=oldest the first two are of the oldest version that is supported.
+ */
 export async function controlPlaneBinaries(): Promise<string> {
+  const newest = await newestBinaries();
+  return process.env['CLUSTER_KUBERNETES'] === 'oldest' ? oldestBinaries(newest) : newest;
+}
+
+async function newestBinaries(): Promise<string> {
   const kube = join(harness, 'kube');
   const version = pinned(kube, 'k8s.io/kubernetes');
-  const minor = version.split('.')[1] ?? '';
-  const component = 'k8s.io/component-base/version';
-  const stamp = [`gitVersion=${version}`, 'gitMajor=1', `gitMinor=${minor}`].map((text) => `-X ${component}.${text}`);
   const commands = ['kube-apiserver', 'kube-controller-manager', 'kube-scheduler', 'kubelet', 'kubectl'];
   const name = `kubernetes-${version}-etcd-${pinned(kube, 'go.etcd.io/etcd/server/v3')}`;
   return cached(name, ['kube/go.mod', 'kube/go.sum', 'pause/main.go'], async (out) => {
-    const packages = commands.map((command) => `k8s.io/kubernetes/cmd/${command}`);
-    await goBuild(kube, `-s -w ${stamp.join(' ')}`, `${out}/`, packages);
+    await buildKubernetes(kube, out, commands);
     await goBuild(kube, '-s -w', join(out, 'etcd'), ['go.etcd.io/etcd/server/v3']);
     await goBuild(join(harness, 'pause'), '-s -w', join(out, 'pause'), ['.']);
   });
+}
+
+async function oldestBinaries(newest: string): Promise<string> {
+  const kube = join(harness, 'kube-oldest');
+  const commands = ['kube-apiserver', 'kube-controller-manager'];
+  const name = `kubernetes-${pinned(kube, 'k8s.io/kubernetes')}-beside-${basename(newest)}`;
+  return cached(name, ['kube-oldest/go.mod', 'kube-oldest/go.sum'], async (out) => {
+    for (const file of readdirSync(newest)) copyFileSync(join(newest, file), join(out, file));
+    await buildKubernetes(kube, out, commands);
+  });
+}
+
+async function buildKubernetes(module: string, out: string, commands: readonly string[]): Promise<void> {
+  const version = pinned(module, 'k8s.io/kubernetes');
+  const minor = version.split('.')[1] ?? '';
+  const component = 'k8s.io/component-base/version';
+  const stamp = [`gitVersion=${version}`, 'gitMajor=1', `gitMinor=${minor}`].map((text) => `-X ${component}.${text}`);
+  const packages = commands.map((command) => `k8s.io/kubernetes/cmd/${command}`);
+  await goBuild(module, `-s -w ${stamp.join(' ')}`, `${out}/`, packages);
 }
 
 /** The path of helm. */

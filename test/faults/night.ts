@@ -7,7 +7,7 @@ import { startCluster, type Cluster, type ClusterOptions } from '../cluster/clus
 import { ecrHost } from '../cluster/door.ts';
 import { eventually } from '../cluster/eventually.ts';
 import type { KubeApi, KubeObject } from '../cluster/kubeApi.ts';
-import { installDeploy, operatorUser, startOperator, type Operator } from '../cluster/operator.ts';
+import { installDeploy, leaderOf, operatorUser, startOperator, type Operator } from '../cluster/operator.ts';
 import { scaled } from '../cluster/scaled.ts';
 import { entriesOf, footprint, resourcePath, told } from '../cluster/served.ts';
 import { StandInEcr } from '../cluster/standInEcr.ts';
@@ -31,6 +31,7 @@ export interface NightOptions extends ClusterOptions {
   env?: Record<string, string>;
 }
 
+export const leasePath = '/apis/coordination.k8s.io/v1/namespaces/ecr-pull-secrets/leases/ecr-pull-secrets';
 export const wholeWithinMs = 60_000;
 export const quietMs = scaled(120_000, 10_000);
 
@@ -85,12 +86,12 @@ export class Night {
   }
 
   async startReplica(
-    o: { waitUntilReady?: boolean; prepare?: (proxy: ApiServerProxy) => void } = {},
+    o: { waitUntilReady?: boolean; prepare?: (proxy: ApiServerProxy) => void; env?: Record<string, string> } = {},
   ): Promise<Replica> {
     const proxy = await ApiServerProxy.start(this.cluster);
     o.prepare?.(proxy);
     const operator = await startOperator({
-      ...{ cluster: this.cluster, server: proxy.url, env: { ...this.ecr.env, ...this.#options.env } },
+      ...{ cluster: this.cluster, server: proxy.url, env: { ...this.ecr.env, ...this.#options.env, ...o.env } },
       args: ['--log-level=debug', ...(this.#options.args ?? [])],
       waitUntilReady: o.waitUntilReady ?? true,
     });
@@ -99,10 +100,24 @@ export class Night {
     return replica;
   }
 
+  /** The one that leads, once one does. */
+  async leader(): Promise<Replica> {
+    const operator = await leaderOf(this.replicas.map((replica) => replica.operator));
+    const found = this.replicas.find((replica) => replica.operator === operator);
+    if (found === undefined) throw new Error('nobody leads');
+    return found;
+  }
+
+  /** Two of them run again, and one leads. */
+  async restaff(): Promise<void> {
+    while (this.replicas.length < 2) await this.startReplica();
+    await this.leader();
+  }
+
   /** Ends every replica and forgets who led: the next one need not wait for the lease of a dead one. */
   async killAll(): Promise<void> {
     await Promise.all(this.replicas.map(({ operator }) => operator.kill()));
-    await this.admin.delete('/apis/coordination.k8s.io/v1/namespaces/ecr-pull-secrets/leases/ecr-pull-secrets');
+    await this.admin.delete(leasePath);
   }
 
   /** What comes later is judged by `invariants`. */

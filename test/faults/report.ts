@@ -30,7 +30,14 @@ const chapters: readonly [file: string, title: string, text: string][] = [
     'A rule of its roles is taken away, its connections are cut, and the rule is given back.',
   ],
   ['aws', 'AWS', 'A stand-in for ECR that refuses, throttles, or is something else.'],
+  ['registry', 'The registry', 'A stand-in for the `/v2/` that a new token is shown to before it is published.'],
   ['expiry', 'Past the end of a token', 'Tokens of 24 s.'],
+  [
+    'mix',
+    'By lot',
+    'Faults of requests, watches, leaders and the API server, drawn from a seed, several at once; what one seed gives is always the same.',
+  ],
+  ['soak', 'For long', 'Tokens of 40 s, and a namespace that is made and deleted every two seconds.'],
 ];
 
 export interface ReportOptions {

@@ -1,5 +1,6 @@
-// npm run test:faults [-- --long] [-- --seed=N] [-- --report] [-- FILES]: the operator on bad nights, on a real control
-// plane. With --report the results become docs/reliability.md.
+// npm run test:faults [-- --long] [-- --oldest] [-- --seed=N] [-- --report] [-- FILES]: the operator on bad nights, on a
+// real control plane, with --oldest of the oldest Kubernetes that is supported. With --report the results become
+// docs/reliability.md.
 
 import { writeFileSync } from 'node:fs';
 import { cpus } from 'node:os';
@@ -9,6 +10,7 @@ import { reliabilityPage } from './report.ts';
 
 const page = fileURLToPath(new URL('../../docs/reliability.md', import.meta.url));
 const args = process.argv.slice(2);
+if (args.includes('--oldest')) process.env['CLUSTER_KUBERNETES'] = 'oldest';
 const seed = args.find((arg) => arg.startsWith('--seed='))?.slice('--seed='.length) ?? String(Date.now() % 1_000_000);
 console.log(`seed ${seed} (--seed=${seed} runs the same again)`);
 
@@ -16,7 +18,7 @@ let results: Results | null = null;
 process.exitCode = await runSuite({
   folder: 'test/faults',
   title: 'Fault tests',
-  args: args.filter((arg) => !arg.startsWith('--seed=') && arg !== '--report'),
+  args: args.filter((arg) => !arg.startsWith('--seed=') && arg !== '--report' && arg !== '--oldest'),
   env: { FAULT_SEED: seed },
   onResults: (found) => (results = found),
 });

@@ -2,10 +2,9 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { eventually } from '../cluster/eventually.ts';
 import type { KubeObject } from '../cluster/kubeApi.ts';
-import { leaderOf } from '../cluster/operator.ts';
 import { isLong, scaled } from '../cluster/scaled.ts';
 import { atEveryRequest, Endurance, isLease, type Begin } from './endure.ts';
-import { Night, type Replica } from './night.ts';
+import { leasePath, Night } from './night.ts';
 
 let night: Night;
 let endurance: Endurance;
@@ -16,38 +15,24 @@ beforeAll(async () => {
 });
 afterAll(() => night?.end());
 
-const leasePath = '/apis/coordination.k8s.io/v1/namespaces/ecr-pull-secrets/leases/ecr-pull-secrets';
 const longestLeaseMs = 20_000; // until another one leads: the lease of 15 s and a try
-
-async function leader(): Promise<Replica> {
-  const operator = await leaderOf(night.replicas.map((replica) => replica.operator));
-  const found = night.replicas.find((replica) => replica.operator === operator);
-  if (found === undefined) throw new Error('nobody leads');
-  return found;
-}
-
-/** Two of them run again, and one leads. */
-async function restaff(): Promise<void> {
-  while (night.replicas.length < 2) await night.startReplica();
-  await leader();
-}
 
 describe('while the leader', () => {
   test.each(['SIGKILL', 'SIGTERM'] as const)('is ended by %s, the other one goes on', async (signal) => {
     const begin: Begin = async () => {
-      const { operator } = await leader();
+      const { operator } = await night.leader();
       operator.process.kill(signal);
       return () => undefined;
     };
     expect(await endurance.under(begin, { lastsMs: signal === 'SIGKILL' ? longestLeaseMs : 3_000 })).toEqual([]);
-    await restaff();
+    await night.restaff();
   });
 
   test.each([scaled(5_000, 3_000), scaled(60_000, 20_000)])(
     'stands still for %i ms and then goes on, nothing is written by two',
     async (lastsMs) => {
       const begin: Begin = async () => {
-        const { operator } = await leader();
+        const { operator } = await night.leader();
         operator.pause();
         return () => operator.cont();
       };
@@ -60,7 +45,7 @@ test('while both replicas are killed and start again, nothing is written that wa
   const begin: Begin = async () => {
     await night.killAll();
     return async () => {
-      await restaff();
+      await night.restaff();
     };
   };
   expect(await endurance.under(begin, { lastsMs: 1_000 })).toEqual([]);
