@@ -47,7 +47,8 @@ export async function reconcileNamespace(name: string, context: ReconcileContext
     context.removals.settled(name);
   }
   const { now, later } = splitByBackoff(view, name, context);
-  const { written, errors } = await applyWrites(now, context.writeContext(name));
+  const { written, done, errors } = await applyWrites(now, context.writeContext(name));
+  noteRepairs(done, { namespace: name, plan: view.plan, context });
   forgetRemoved(now, name, context);
   if (errors.length === 0) noteServed(view, name, context);
   return { state: stateOf(view, name, context), written, errors, requeueMs: earliest(requeueMs, later) };
@@ -92,12 +93,21 @@ function splitByBackoff(
       later = earliest(later, delay);
       continue;
     }
-    if (key !== null && context.repairs.isRepair(key)) {
-      context.repaired(write, namespace, context.repairs.repaired(key));
-    }
     now.push(write);
   }
   return { now, later };
+}
+
+// Only of what came through: one that is refused is a failure, and no fight with another writer.
+function noteRepairs(
+  done: readonly Write[],
+  { namespace, plan, context }: { namespace: string; plan: NamespacePlan | null; context: ReconcileContext },
+): void {
+  for (const write of done) {
+    const key = repairKey(write, namespace, plan);
+    if (key === null || !context.repairs.isRepair(key)) continue;
+    context.repaired(write, namespace, context.repairs.repaired(key));
+  }
 }
 
 // A write that only puts back what we have made before is a repair; one with new content is not.

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { annotations, labels } from '../../src/api/groupVersion.ts';
 import { eventually } from '../cluster/eventually.ts';
+import { fastClock } from '../fastClock.ts';
 import { startWorld, type World } from './world.ts';
 
 describe.concurrent('repair', () => {
@@ -50,4 +51,39 @@ describe.concurrent('repair', () => {
     expect(reads).toHaveLength(what === 'its annotation was removed' ? 1 : 0);
     expect(w.tokenCalls()).toBe(1);
   });
+
+  it.each(['secrets', 'serviceaccounts'])(
+    'one of %s that is refused is told as a failure, and as a repair when it is done',
+    async (what) => {
+      const clock = fastClock(20);
+      await using w = await startWorld({ namespaces: ['team-a'], now: () => clock.now() });
+      await w.operator({ clock });
+      w.apply();
+      await w.served('team-a');
+      await w.ready();
+      const body = {
+        kind: 'Status',
+        code: 403,
+        reason: 'Forbidden',
+        message: 'admission webhook "x" denied the request: no',
+      };
+      let tries = 0;
+      w.api.faults = ({ resource, verb, dryRun, user }) => {
+        if (resource !== what || verb !== 'patch' || dryRun || user !== w.sandbox.operatorUser) return null;
+        tries += 1;
+        return { kind: 'answer', status: 403, body };
+      };
+      if (what === 'secrets') w.admin.delete(path);
+      else w.admin.merge(account, { imagePullSecrets: [{ name: 'own' }] }, 'other');
+      const restored = () =>
+        w.admin.list('/apis/events.k8s.io/v1/namespaces/team-a/events').map((event) => String(event['note']));
+      await eventually('it is tried five times', () => tries >= 5, 10_000);
+      expect(restored()).toEqual([]);
+      expect(w.condition('Ready')?.reason).toBe('NamespacesFailed');
+      w.api.faults = () => null;
+      await w.served('team-a');
+      await eventually('it is told', () => restored().length > 0);
+      expect(restored()).toEqual([expect.not.stringContaining('times lately')]);
+    },
+  );
 });
