@@ -200,7 +200,7 @@ export class Controller {
 
   #namespaceGone(name: string): void {
     this.#worker.forget(name);
-    this.#removals.settled(name);
+    this.#removals.forget(name);
     this.#queue.forget(name);
     this.#scheduleAllStatus();
   }

@@ -8,10 +8,11 @@ import type { Logger } from '../observability/log.ts';
 import type { WriteContext } from './applyWrites.ts';
 import type { Caches } from './caches.ts';
 import type { NamespaceState } from './namespaceOutcomes.ts';
+import type { SecretObject } from './observedObjects.ts';
 import type { Permissions } from './permissions.ts';
 import { isPolicyDenial } from './policyProbe.ts';
 import { reconcileNamespace, type ReconcileContext, type ReconcileResult } from './reconcileNamespace.ts';
-import { announceRecreation, announceRepair } from './repairEvents.ts';
+import { announceClone, announceRecreation, announceRepair } from './repairEvents.ts';
 
 export interface NamespaceWorkerOptions {
   readonly queue: WorkQueue;
@@ -47,6 +48,7 @@ export class NamespaceWorker {
       secretName: options.secretName,
       writeContext: (namespace) => this.#writeContext(namespace),
       repaired: (write: Write, namespace, count) => announceRepair(write, { namespace, count, ...options }),
+      cloneRemoved: ({ observed }, namespace) => announceClone(observed as SecretObject, { namespace, ...options }),
     };
   }
 
