@@ -86,4 +86,36 @@ describe.concurrent('repair', () => {
       expect(restored()).toEqual([expect.not.stringContaining('times lately')]);
     },
   );
+
+  it.each([
+    ['refused', 403, {}],
+    ['to wait by a Retry-After', 429, { 'retry-after': '20' }],
+  ])('one that is %s is not tried at each event of its namespace', async (_, status, headers) => {
+    const speed = 20;
+    const clock = fastClock(speed);
+    await using w = await startWorld({ namespaces: ['team-a'], now: () => clock.now() });
+    await w.operator({ clock });
+    w.apply();
+    await w.served('team-a');
+    await w.ready();
+    const body = { kind: 'Status', code: status, reason: 'Refused', message: 'exceeded quota: few' };
+    w.api.faults = ({ resource, patch, dryRun, user }) =>
+      resource === 'secrets' && patch === 'apply' && !dryRun && user === w.sandbox.operatorUser
+        ? { kind: 'answer', status, headers, body }
+        : null;
+    const mark = w.api.audit.mark();
+    w.admin.delete(path);
+    // Somebody replaces the list of the ServiceAccount twice a second.
+    for (let i = 0; i < 120; i++) {
+      w.admin.merge(account, { imagePullSecrets: [{ name: `other-${i}` }] }, 'other');
+      await new Promise((resolve) => setTimeout(resolve, 500 / speed));
+    }
+    const tries = w.api.audit.since(mark).of({ resource: 'secrets', patch: 'apply', namespace: 'team-a' });
+    const steady = tries.map(({ at }) => (at - (tries[0]?.at ?? 0)) * speed).filter((ms) => ms === 0 || ms > 10_000);
+    expect(steady.length).toBeGreaterThanOrEqual(3);
+    expect(steady.slice(1).filter((ms, i) => ms - (steady[i] ?? 0) < (status === 429 ? 19_000 : 4_800))).toEqual([]);
+    w.api.faults = () => null;
+    await w.served('team-a');
+    await w.ready();
+  });
 });
