@@ -25,6 +25,8 @@ export interface WriteContext {
 export interface WriteResult {
   /** Requests that changed something. */
   readonly written: number;
+  /** Those that came through and changed something. */
+  readonly done: readonly Write[];
   readonly errors: readonly unknown[];
 }
 
@@ -35,17 +37,20 @@ export interface WriteResult {
 export async function applyWrites(writes: readonly Write[], context: WriteContext): Promise<WriteResult> {
   const errors: unknown[] = [];
   const failed = new Set<Write['kind']>();
+  const done: Write[] = [];
   let written = 0;
   for (const write of writes) {
     if (isPointless(write, failed)) continue;
     try {
-      written += await carryOut(write, context);
+      const requests = await carryOut(write, context);
+      written += requests;
+      if (requests > 0) done.push(write);
     } catch (error) {
       failed.add(write.kind);
       if (!isGone(error, write)) errors.push(error);
     }
   }
-  return { written, errors };
+  return { written, done, errors };
 }
 
 function isPointless(write: Write, failed: ReadonlySet<Write['kind']>): boolean {

@@ -86,7 +86,7 @@ export class Controller {
       isCrdSteady: () => this.#book.isSteady(),
     });
     this.#worker = new NamespaceWorker({
-      ...{ client, caches, events, log, secretName, queue: this.#queue, permissions: this.#permissions },
+      ...{ clock, client, caches, events, log, secretName, queue: this.#queue, permissions: this.#permissions },
       mayWork: () => this.#mayLead() && this.#view.isComplete && this.#view.mayWriteSecrets,
       assertLeading: () => this.assertLeading(),
       reconcile: {
@@ -200,7 +200,7 @@ export class Controller {
 
   #namespaceGone(name: string): void {
     this.#worker.forget(name);
-    this.#removals.settled(name);
+    this.#removals.forget(name);
     this.#queue.forget(name);
     this.#scheduleAllStatus();
   }

@@ -1,3 +1,4 @@
+import type { Clock } from '../clock.ts';
 import type { Write } from '../core/diffNamespace.ts';
 import { outcomeOf, type Outcome } from '../errors.ts';
 import { ApiStatusError } from '../kube/apiStatusError.ts';
@@ -8,13 +9,16 @@ import type { Logger } from '../observability/log.ts';
 import type { WriteContext } from './applyWrites.ts';
 import type { Caches } from './caches.ts';
 import type { NamespaceState } from './namespaceOutcomes.ts';
+import type { SecretObject } from './observedObjects.ts';
+import { Patience } from './patience.ts';
 import type { Permissions } from './permissions.ts';
 import { isPolicyDenial } from './policyProbe.ts';
 import { reconcileNamespace, type ReconcileContext, type ReconcileResult } from './reconcileNamespace.ts';
-import { announceRecreation, announceRepair } from './repairEvents.ts';
+import { announceClone, announceRecreation, announceRepair } from './repairEvents.ts';
 
 export interface NamespaceWorkerOptions {
   readonly queue: WorkQueue;
+  readonly clock: Clock;
   readonly client: KubeClient;
   readonly caches: Caches;
   readonly permissions: Permissions;
@@ -38,15 +42,18 @@ export class NamespaceWorker {
   readonly #context: ReconcileContext;
   readonly #states = new Map<string, NamespaceState>();
   readonly #conflicts = new Map<string, number>();
+  readonly #patience: Patience;
   #hasWritten = false;
 
   constructor(options: NamespaceWorkerOptions) {
     this.#options = options;
+    this.#patience = new Patience(options.clock);
     this.#context = {
       ...options.reconcile,
       secretName: options.secretName,
       writeContext: (namespace) => this.#writeContext(namespace),
       repaired: (write: Write, namespace, count) => announceRepair(write, { namespace, count, ...options }),
+      cloneRemoved: ({ observed }, namespace) => announceClone(observed as SecretObject, { namespace, ...options }),
     };
   }
 
@@ -62,11 +69,13 @@ export class NamespaceWorker {
 
   startAnew(): void {
     this.#hasWritten = false;
+    this.#patience.clear();
   }
 
   forget(namespace: string): void {
     this.#states.delete(namespace);
     this.#conflicts.delete(namespace);
+    this.#patience.forget(namespace);
   }
 
   /** Works until the signal fires. */
@@ -84,6 +93,8 @@ export class NamespaceWorker {
   }
 
   async #reconcile(name: string, lane: Lane): Promise<void> {
+    const leftMs = this.#patience.leftMs(name);
+    if (leftMs > 0) return this.#options.queue.addAfter(name, lane, leftMs);
     const result = await reconcileNamespace(name, this.#context);
     if (result.written > 0) this.#hasWritten = true;
     const worst = await this.#worstOf(name, result.errors);
@@ -96,6 +107,7 @@ export class NamespaceWorker {
   #succeeded(name: string, { state, written }: ReconcileResult): void {
     this.#options.queue.forget(name);
     this.#conflicts.delete(name);
+    this.#patience.forget(name);
     if (state) this.#states.set(name, state);
     else this.#states.delete(name);
     if (written > 0) this.#options.log.debug({ kind: 'Namespace', name, writes: written }, 'namespace written');
@@ -126,10 +138,12 @@ export class NamespaceWorker {
       case 'Conflict':
         return this.#conflicted(name);
       case 'Throttled':
+        this.#patience.throttled(name, outcome.retryAfterMs);
         return queue.addAfter(name, lane, outcome.retryAfterMs);
       case 'Transient':
       case 'Configuration':
       case 'Unexpected':
+        this.#patience.failed(name);
         return this.#setFailure(name, outcome, { error, retryMs: queue.retry(name, lane) });
     }
   }

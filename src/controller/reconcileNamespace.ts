@@ -17,11 +17,17 @@ export interface ReconcileContext {
     mayRemove(namespace: string): Promise<{ mayRemove: true } | { mayRemove: false; retryMs: number }>;
     /** Nothing is to be removed (any more). */
     settled(namespace: string): void;
+    /** Our Secret was removed; how often it was lately, without one of our own in between. */
+    removed(namespace: string): number;
+    /** We have put our Secret there. */
+    filled(namespace: string): void;
   };
   readonly repairs: RepairBackoff;
   readonly writeContext: (namespace: string) => WriteContext;
   /** Told of each repair, and how many of this object there have been lately. */
   readonly repaired: (write: Write, namespace: string, count: number) => void;
+  /** Told where a Secret was removed that somebody else had put there again. */
+  readonly cloneRemoved: (write: Extract<Write, { kind: 'DeleteSecret' }>, namespace: string) => void;
 }
 
 export interface ReconcileResult {
@@ -47,7 +53,9 @@ export async function reconcileNamespace(name: string, context: ReconcileContext
     context.removals.settled(name);
   }
   const { now, later } = splitByBackoff(view, name, context);
-  const { written, errors } = await applyWrites(now, context.writeContext(name));
+  const { written, done, errors } = await applyWrites(now, context.writeContext(name));
+  noteRepairs(done, { namespace: name, plan: view.plan, context });
+  noteRemovals(done, name, context);
   forgetRemoved(now, name, context);
   if (errors.length === 0) noteServed(view, name, context);
   return { state: stateOf(view, name, context), written, errors, requeueMs: earliest(requeueMs, later) };
@@ -92,12 +100,21 @@ function splitByBackoff(
       later = earliest(later, delay);
       continue;
     }
-    if (key !== null && context.repairs.isRepair(key)) {
-      context.repaired(write, namespace, context.repairs.repaired(key));
-    }
     now.push(write);
   }
   return { now, later };
+}
+
+// Only of what came through: one that is refused is a failure, and no fight with another writer.
+function noteRepairs(
+  done: readonly Write[],
+  { namespace, plan, context }: { namespace: string; plan: NamespacePlan | null; context: ReconcileContext },
+): void {
+  for (const write of done) {
+    const key = repairKey(write, namespace, plan);
+    if (key === null || !context.repairs.isRepair(key)) continue;
+    context.repaired(write, namespace, context.repairs.repaired(key));
+  }
 }
 
 // A write that only puts back what we have made before is a repair; one with new content is not.
@@ -115,6 +132,15 @@ function noteServed({ plan, observed, diff }: View, namespace: string, context: 
   for (const { name, isIgnored } of observed.serviceAccounts ?? []) {
     const isDesired = !isIgnored && plan.serviceAccounts.some((patterns) => matchesName(patterns, name));
     if (isDesired && plan.entries.size > 0) context.repairs.served(entryKey(namespace, name));
+  }
+}
+
+// A Secret that is there again after its removal, and was not put there by us, is somebody's clone.
+function noteRemovals(done: readonly Write[], namespace: string, context: ReconcileContext): void {
+  for (const write of done) {
+    if (write.kind === 'ApplySecret') context.removals.filled(namespace);
+    if (write.kind !== 'DeleteSecret') continue;
+    if (context.removals.removed(namespace) > 1) context.cloneRemoved(write, namespace);
   }
 }
 

@@ -1,4 +1,5 @@
 import type { Clock } from '../clock.ts';
+import { RepairBackoff } from './repairBackoff.ts';
 
 export interface RemovalGateOptions {
   readonly clock: Clock;
@@ -20,10 +21,12 @@ const ANSWER_LASTS_MS = 500;
 export class RemovalGate {
   readonly #options: RemovalGateOptions;
   readonly #pendingSince = new Map<string, number>(); // namespace → ms, monotonic
+  readonly #returns: RepairBackoff; // of what somebody else puts there again after each removal
   #reading: { at: number; answer: Promise<boolean> } | null = null;
 
   constructor(options: RemovalGateOptions) {
     this.#options = options;
+    this.#returns = new RepairBackoff(options.clock);
   }
 
   async mayRemove(namespace: string): Promise<{ mayRemove: true } | { mayRemove: false; retryMs: number }> {
@@ -42,11 +45,27 @@ export class RemovalGate {
     this.#pendingSince.delete(namespace);
   }
 
+  /** Our Secret was removed: one that comes after it waits anew. Returns how many were without one of our own in between. */
+  removed(namespace: string): number {
+    this.settled(namespace);
+    return this.#returns.repaired(namespace);
+  }
+
+  /** We have put one there ourselves: whatever is removed next is nobody else's. */
+  filled(namespace: string): void {
+    this.#returns.forget(namespace);
+  }
+
+  forget(namespace: string): void {
+    this.settled(namespace);
+    this.filled(namespace);
+  }
+
   #leftOf(namespace: string): number {
     const now = this.#options.clock.monotonic();
     const since = this.#pendingSince.get(namespace);
     if (since === undefined) this.#pendingSince.set(namespace, now);
-    return (since ?? now) + this.#options.delayMs - now;
+    return Math.max((since ?? now) + this.#options.delayMs - now, this.#returns.delayMs(namespace));
   }
 
   #isCrdSteady(): Promise<boolean> {

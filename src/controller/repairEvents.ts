@@ -48,3 +48,15 @@ export function announceRecreation(context: {
   const regarding = { apiVersion: 'v1', kind: 'Secret', name: secretName, namespace };
   events.record({ regarding, type: 'Warning', reason: 'ImmutableSecretRecreated', action: 'Repair', note });
 }
+
+/** Tells, once for each who does it, that a Secret with our marks was put again where none is to be. */
+export function announceClone(
+  { name, otherManager }: SecretObject,
+  context: { namespace: string; events: Pick<EventRecorder, 'record'>; log: Logger },
+): void {
+  const { namespace, events, log } = context;
+  const note = `a Secret with our marks was put here again${by(otherManager)}, though nothing of ours is to be in this namespace, and is removed ever more slowly: leave it out of what clones Secrets, or select the namespace`;
+  log.info({ kind: 'Secret', namespace, name }, note);
+  const regarding = { apiVersion: 'v1', kind: 'Secret', name, namespace };
+  events.record({ regarding, type: 'Warning', reason: 'CloneRemoved', action: 'Remove', note });
+}

@@ -97,12 +97,21 @@ function secretWrite(
   { secretName, keeps }: { secretName: string; keeps: (host: string) => boolean },
 ): ApplySecret | null {
   const { secret } = observed;
-  const { entries } = plan;
   const patterns = patternsToRecord(plan, observed, secretName);
-  if (!secret) return creation(entries, patterns);
+  if (!secret) return creation(plan.entries, patterns);
+  // It goes as a whole, once it may: until then it is not written either.
+  return holdsAnything(plan, secret) ? change(plan, { secret, patterns, keeps }) : null;
+}
+
+function change(
+  plan: NamespacePlan,
+  o: { secret: ObservedSecret; patterns: readonly NamePatterns[]; keeps: (host: string) => boolean },
+): ApplySecret | null {
+  const { secret, patterns, keeps } = o;
+  const { entries } = plan;
   const others = otherHosts(plan, secret);
   const hasKept = others?.some(keeps) ?? entries.size > 0; // where it is not known what there is, it is read
-  if (entries.size === 0 && !hasKept) return null; // it is removed as a whole, or all that it holds is unknown
+  if (entries.size === 0 && !hasKept) return null; // all that it holds is unknown
   if (others?.every(keeps) && isUpToDate(plan, secret, patterns)) return null;
   return { kind: 'ApplySecret', observed: secret, entries, keeps: hasKept ? keeps : null, patterns };
 }

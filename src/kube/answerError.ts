@@ -1,5 +1,6 @@
 import { ConflictError, GoneError, ThrottledError, TransientError, type OperatorError } from '../errors.ts';
 import { ApiStatusError, describe, type Asked, type StatusCause } from './apiStatusError.ts';
+import { isWebhookDenial, remedyOf, unansweredWebhook } from './refusalRemedy.ts';
 
 export interface Answer {
   status: number; // HTTP
@@ -33,12 +34,15 @@ export function statusError(
 ): OperatorError {
   const { code, reason } = status;
   const fail = `${describe(asked)}: ${code} ${reason}`;
+  if (isWebhookDenial(status.message)) return refusal(status, asked);
   if (code === 401) return unauthorized(asked);
   if (code === 429 || code >= 500) return serverError(status, fail, o.retryAfterMs ?? null);
-  if (code === 422 && o.jsonPatch === true && status.causes.length === 0) {
-    return new ConflictError('PatchTestFailed', fail);
-  }
+  if (o.jsonPatch === true && isFailedTest(status)) return new ConflictError('PatchTestFailed', fail);
   return goneOrConflict(status, fail) ?? refusal(status, asked);
+}
+
+function isFailedTest({ code, causes }: Status): boolean {
+  return code === 422 && causes.length === 0;
 }
 
 /** A Status as it came, or null where it is none. */
@@ -79,8 +83,10 @@ function serverError(status: Status, fail: string, headerMs: number | null): Ope
   if (status.code === 429) return new ThrottledError('TooManyRequests', fail, { retryAfterMs: retryAfterMs ?? 1000 });
   const tooLarge = status.causes.some((cause) => cause.reason === 'ResourceVersionTooLarge');
   const code = tooLarge ? 'ResourceVersionTooLarge' : status.reason;
-  if (retryAfterMs === null) return new TransientError(code, fail);
-  return new ThrottledError(code, fail, { retryAfterMs });
+  const webhook = unansweredWebhook(status.message);
+  const told = webhook === null ? fail : `${fail}: ${webhook}${remedyOf(status.code, webhook)}`;
+  if (retryAfterMs === null) return new TransientError(code, told);
+  return new ThrottledError(code, told, { retryAfterMs });
 }
 
 function goneOrConflict({ code, reason, causes }: Status, fail: string): OperatorError | null {

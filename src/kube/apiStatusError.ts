@@ -1,4 +1,5 @@
 import { ConfigurationError } from '../errors.ts';
+import { remedyOf } from './refusalRemedy.ts';
 import type { ResourcePath } from './resourcePath.ts';
 
 export interface StatusCause {
@@ -31,7 +32,7 @@ export class ApiStatusError extends ConfigurationError {
   ) {
     super(
       answer.reason,
-      `${describe(asked)}: ${answer.status} ${answer.reason}${answer.message && `: ${answer.message}`}`,
+      `${describe(asked)}: ${answer.status} ${answer.reason}${answer.message && `: ${answer.message}`}${remedyOf(answer.status, answer.message)}`,
     );
     this.status = answer.status;
     this.reason = answer.reason;

@@ -175,7 +175,9 @@ export class KubeClient {
     const controller = new AbortController();
     const ms = r.deadlineMs ?? DEADLINE_MS;
     const cancel = this.#options.clock.after(ms, () =>
-      controller.abort(new TransientError('Deadline', `${describe(asked)}: no answer within ${ms / 1000} s`)),
+      controller.abort(
+        new TransientError('Deadline', `${describe(asked)}: no answer within ${ms / 1000} s${heldUpBy(asked)}`),
+      ),
     );
     const onStop = (): void => controller.abort(stopped(asked, r.signal?.reason));
     if (r.signal?.aborted === true) onStop();
@@ -226,6 +228,12 @@ function verbOf(r: KubeRequest): string {
   if (r.method === 'GET') return name === undefined ? 'list' : 'get';
   if (r.method === 'PATCH') return r.patch === 'apply' ? 'apply' : 'patch';
   return { POST: 'create', PUT: 'update', DELETE: 'delete' }[r.method];
+}
+
+// Only a write passes admission.
+function heldUpBy({ verb }: Asked): string {
+  if (verb === 'get' || verb === 'list' || verb === 'watch') return '';
+  return '; look at the API server, and for an admission webhook that does not answer';
 }
 
 function acceptOf(r: KubeRequest): string {

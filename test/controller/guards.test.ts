@@ -72,6 +72,25 @@ describe('a removal', () => {
     await clock.advance(DELAY);
     expect(await removals.mayRemove('a')).toMatchObject({ mayRemove: false });
   });
+  it('of what is there again after each waits ever longer, but not of what we had put there ourselves', async () => {
+    const { clock, gate: removals } = gate();
+    const waits = async (before: () => void = () => {}): Promise<number[]> => {
+      const times: number[] = [];
+      for (let i = 0; i < 12; i++) {
+        before();
+        const answer = await removals.mayRemove('a');
+        const waitMs = answer.mayRemove ? 0 : answer.retryMs;
+        times.push(waitMs);
+        await clock.advance(waitMs);
+        expect(await removals.mayRemove('a')).toEqual({ mayRemove: true });
+        removals.removed('a');
+      }
+      return times;
+    };
+    const growing = [8_000, 16_000, 32_000, 60_000, 60_000, 60_000];
+    expect(await waits()).toEqual([...Array<number>(6).fill(DELAY), ...growing]);
+    expect(await waits(() => removals.filled('a'))).toEqual(Array<number>(12).fill(DELAY));
+  });
   it('of many namespaces reads the CRD once', async () => {
     let reads = 0;
     const steady = (): Promise<boolean> => {

@@ -111,6 +111,15 @@ describe('removal', () => {
     const last = run({ world, seen: then, mayRemove: true });
     expect(after(then, last.writes).secret?.patterns).toEqual([{ names: ['app-*'], exclude: [] }]);
   });
+  it.each([false, true])(
+    'of a Secret that goes as a whole does not first write or read it (may remove: %s)',
+    (mayRemove) => {
+      const seen = { ...served, serviceAccounts: [serviceAccount('default', [])] }; // its entry has gone before it
+      const diff = run({ world: nobody, seen, mayRemove });
+      expect(kinds(diff)).toEqual(mayRemove ? ['DeleteSecret'] : []);
+      expect(diff.isRemovalPending).toBe(!mayRemove);
+    },
+  );
   it('of a host keeps the others', () => {
     const seen = { ...served, secret: secret({ [HOST]: 't1', [OTHER]: 't1' }) };
     expect(run({ seen }).isRemovalPending).toBe(true);

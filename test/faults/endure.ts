@@ -61,6 +61,16 @@ export class Endurance {
     return this.#namespaces;
   }
 
+  /** A namespace that was made by a fault, and stays. */
+  alsoServes(...names: readonly string[]): void {
+    this.#namespaces.push(...names);
+  }
+
+  /** The name of the round that goes on: `-a` loses its Secret, `-b` its entry, `-c` comes. */
+  get round(): string {
+    return `round-${this.#rounds}`;
+  }
+
   /** What was broken, in words. Throws where the state does not become whole within a minute. */
   async under(begin: Begin, o: EndureOptions): Promise<string[]> {
     const night = this.#night;

@@ -1,13 +1,23 @@
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { defaultSecretName } from '../../src/api/groupVersion.ts';
 import { ageCrd } from '../cluster/ageCrd.ts';
 import { ApiServerProxy } from '../cluster/apiServerProxy.ts';
 import { defaultAuditPolicy, writeVerbs, type AuditEvent } from '../cluster/auditLog.ts';
 import { startCluster, type Cluster, type ClusterOptions } from '../cluster/cluster.ts';
+import { kubeconfig } from '../cluster/controlPlane.ts';
 import { ecrHost } from '../cluster/door.ts';
 import { eventually } from '../cluster/eventually.ts';
 import type { KubeApi, KubeObject } from '../cluster/kubeApi.ts';
-import { installDeploy, leaderOf, operatorUser, startOperator, type Operator } from '../cluster/operator.ts';
+import {
+  installDeploy,
+  leaderOf,
+  operatorNamespace,
+  operatorUser,
+  startOperator,
+  type Operator,
+} from '../cluster/operator.ts';
 import { scaled } from '../cluster/scaled.ts';
 import { entriesOf, footprint, resourcePath, told } from '../cluster/served.ts';
 import { StandInEcr } from '../cluster/standInEcr.ts';
@@ -29,6 +39,8 @@ export interface NightOptions extends ClusterOptions {
   /** Flags of the operator. */
   args?: readonly string[];
   env?: Record<string, string>;
+  /** Where the operator finds its token; by default it has one in its kubeconfig that lasts a day. */
+  tokenFile?: string;
 }
 
 export const leasePath = '/apis/coordination.k8s.io/v1/namespaces/ecr-pull-secrets/leases/ecr-pull-secrets';
@@ -94,6 +106,7 @@ export class Night {
       ...{ cluster: this.cluster, server: proxy.url, env: { ...this.ecr.env, ...this.#options.env, ...o.env } },
       args: ['--log-level=debug', ...(this.#options.args ?? [])],
       waitUntilReady: o.waitUntilReady ?? true,
+      ...(this.#options.tokenFile !== undefined && { kubeconfig: this.#kubeconfig(proxy, this.#options.tokenFile) }),
     });
     const replica = { operator, proxy };
     this.#replicas.push(replica);
@@ -112,6 +125,16 @@ export class Night {
   async restaff(): Promise<void> {
     while (this.replicas.length < 2) await this.startReplica();
     await this.leader();
+  }
+
+  #kubeconfig({ url: server }: ApiServerProxy, tokenFile: string): string {
+    const { ca, dir } = this.cluster;
+    const text = kubeconfig({ ...{ server, ca, token: '' }, user: 'operator', namespace: operatorNamespace });
+    const config = JSON.parse(text) as { users: { user: object }[] };
+    for (const entry of config.users) entry.user = { tokenFile };
+    const file = join(mkdtempSync(join(dir, 'kubeconfig-')), 'operator.json');
+    writeFileSync(file, JSON.stringify(config));
+    return file;
   }
 
   /** Ends every replica and forgets who led: the next one need not wait for the lease of a dead one. */

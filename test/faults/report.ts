@@ -29,6 +29,33 @@ const chapters: readonly [file: string, title: string, text: string][] = [
     'Rights taken away',
     'A rule of its roles is taken away, its connections are cut, and the rule is given back.',
   ],
+  [
+    'refusals',
+    'Refused writes',
+    'Writes to one namespace are denied, held up or too many: by fail-closed webhooks, a quota, a proxy.',
+  ],
+  [
+    'foreignWriters',
+    'Other writers',
+    'A crowd that writes at once, and operators that replace what is ours every three seconds.',
+  ],
+  ['clones', 'Backups and clones', 'Secrets with our marks that a backup or a policy engine puts there.'],
+  [
+    'identity',
+    'The operator’s own token',
+    'It expires, is replaced in its file, or is of an account that was made anew. The tokens are signed with the key of the control plane.',
+  ],
+  ['crd', 'The CRD', 'Away, replaced, held, late: each resource vanishes with it.'],
+  [
+    'namespaces',
+    'Namespaces that go',
+    'They are deleted while they are written to, held on their way out, and made again at once.',
+  ],
+  [
+    'slow',
+    'Slow, small, ended',
+    'An API server that takes two seconds for each request, a heap of 64 MiB, and SIGTERM in the middle of a write.',
+  ],
   ['aws', 'AWS', 'A stand-in for ECR that refuses, throttles, or is something else.'],
   ['registry', 'The registry', 'A stand-in for the `/v2/` that a new token is shown to before it is published.'],
   ['expiry', 'Past the end of a token', 'Tokens of 24 s.'],

@@ -160,6 +160,53 @@ describe('a Status', () => {
     expect(error).toMatchObject({ namespace: 'team', objectName: 'pull' });
   });
 
+  const denial = 'admission webhook "guard.example.org" denied the request: S3CRET';
+  it.each([403, 401, 409, 410, 422, 500])(
+    'that a webhook denies with %i is no word of the API server’s',
+    async (code) => {
+      const body = statusBody(code, 'Invalid', {}, denial);
+      const server = await startServer((_, response) => answer(response, code, body));
+      const apply: KubeRequest = { ...secret, method: 'PATCH', patch: 'apply', body: {} };
+      for (const request of [jsonPatch, apply]) {
+        const error = await failure(clientFor(server).client.request(request));
+        expect(error).toBeInstanceOf(ApiStatusError);
+        expect(error.message).toContain('admission webhook "guard.example.org" denied the request');
+        if (request === apply) expect(error.message).not.toContain('S3CRET');
+      }
+    },
+  );
+
+  it.each([
+    [
+      403,
+      'secrets "pull" is forbidden: exceeded quota: few, requested: count/secrets=1',
+      /exceeded quota: few; raise that quota/,
+    ],
+    [403, denial, /webhook "guard.example.org" denied the request; whoever runs it must let this write pass/],
+    [
+      500,
+      'Internal error occurred: failed calling webhook "guard.example.org": failed to call webhook: Post "https://10.0.0.1/S3CRET": EOF',
+      /500 InternalError: failed calling webhook "guard.example.org"; mend that webhook/,
+    ],
+    [413, 'Request entity too large: limit is 3145728', /413 RequestEntityTooLarge; raise the limit/],
+    [422, 'Secret "pull" is invalid: S3CRET', /422 Invalid; .*audit log/],
+  ])('%i of a write names cause and remedy: %s', async (code, message, told) => {
+    const reason = new Map([
+      [500, 'InternalError'],
+      [413, 'RequestEntityTooLarge'],
+      [422, 'Invalid'],
+    ]).get(code);
+    const server = await startServer((_, response) =>
+      answer(response, code, statusBody(code, reason ?? 'Forbidden', {}, message)),
+    );
+    const error = await failure(
+      clientFor(server).client.request({ ...secret, method: 'PATCH', patch: 'apply', body: {} }),
+    );
+    expect(error.message).toMatch(told);
+    expect(error.message).toMatch(/^cannot apply secrets team\/pull: /);
+    expect(error.message).not.toContain('S3CRET');
+  });
+
   it('of any other kind is told', async () => {
     const server = await startServer((_, response) =>
       answer(response, 403, statusBody(403, 'Forbidden', {}, 'quota is used up')),
@@ -212,6 +259,16 @@ describe('the deadline', () => {
     expect(counted.at(-1)).toBe('list Deadline');
     await until(() => server.sockets.size === 0, 'the connection is given up');
     expect(clock.pending).toBe(0);
+  });
+
+  it('of a write tells what may have held it up', async () => {
+    let reached = false;
+    const server = await startServer(() => void (reached = true));
+    const { client, clock } = clientFor(server);
+    const failed = failure(client.request(jsonPatch));
+    await until(() => reached);
+    await clock.advance(8_000);
+    expect((await failed).message).toMatch(/default: no answer within 8 s; .* admission webhook/);
   });
 
   it('leaves no timer behind', async () => {

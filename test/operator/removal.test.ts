@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { resourcesPath } from '../../src/api/groupVersion.ts';
 import { eventually } from '../cluster/eventually.ts';
+import { fastClock } from '../fastClock.ts';
 import { htmlPage } from '../sandbox/faults.ts';
 import { staysSo, startWorld } from './world.ts';
 
@@ -108,5 +109,32 @@ describe.concurrent('removal', () => {
     w.api.faults = () => null;
     await w.ready();
     expect(w.isServed('team-a')).toBe(true);
+  });
+
+  it('of what somebody makes again each time is ever slower, and told once', async () => {
+    const clock = fastClock(20);
+    await using w = await startWorld({ namespaces: ['team-a', 'other'], now: () => clock.now() });
+    await w.operator({ clock });
+    w.apply();
+    await w.served('team-a');
+    const { metadata, ...rest } = w.secret('team-a')!;
+    const { labels = {}, annotations = {} } = metadata;
+    const clone = { ...rest, metadata: { name: 'ecr-pull', namespace: 'other', labels, annotations } };
+    const again = setInterval(() => {
+      if (w.secret('other') === null) w.admin.create(structuredClone(clone));
+    }, 1);
+    await new Promise((resolve) => setTimeout(resolve, 4_000)); // 80 s
+    clearInterval(again);
+    const times = w.api.audit
+      .of({ user: w.sandbox.operatorUser, namespace: 'other', verb: 'delete' })
+      .map(({ at }) => at);
+    const gaps = times.slice(1).map((time, i) => (time - times[i]!) * 20);
+    expect(times.length).toBeGreaterThanOrEqual(5);
+    expect(Math.min(...gaps)).toBeGreaterThanOrEqual(4_900);
+    expect(gaps.at(-1)).toBeGreaterThan(14_000);
+    const events = w.admin.list('/apis/events.k8s.io/v1/namespaces/other/events');
+    expect(events.map(({ type, reason, note }) => `${String(type)} ${String(reason)}: ${String(note)}`)).toEqual([
+      expect.stringMatching(/^Warning CloneRemoved: .* by \S+, though/),
+    ]);
   });
 });

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { annotations, labels } from '../../src/api/groupVersion.ts';
 import { eventually } from '../cluster/eventually.ts';
+import { fastClock } from '../fastClock.ts';
 import { startWorld, type World } from './world.ts';
 
 describe.concurrent('repair', () => {
@@ -49,5 +50,72 @@ describe.concurrent('repair', () => {
     const reads = since.of({ user: w.sandbox.operatorUser, resource: 'secrets', verb: 'get' });
     expect(reads).toHaveLength(what === 'its annotation was removed' ? 1 : 0);
     expect(w.tokenCalls()).toBe(1);
+  });
+
+  it.each(['secrets', 'serviceaccounts'])(
+    'one of %s that is refused is told as a failure, and as a repair when it is done',
+    async (what) => {
+      const clock = fastClock(20);
+      await using w = await startWorld({ namespaces: ['team-a'], now: () => clock.now() });
+      await w.operator({ clock });
+      w.apply();
+      await w.served('team-a');
+      await w.ready();
+      const body = {
+        kind: 'Status',
+        code: 403,
+        reason: 'Forbidden',
+        message: 'admission webhook "x" denied the request: no',
+      };
+      let tries = 0;
+      w.api.faults = ({ resource, verb, dryRun, user }) => {
+        if (resource !== what || verb !== 'patch' || dryRun || user !== w.sandbox.operatorUser) return null;
+        tries += 1;
+        return { kind: 'answer', status: 403, body };
+      };
+      if (what === 'secrets') w.admin.delete(path);
+      else w.admin.merge(account, { imagePullSecrets: [{ name: 'own' }] }, 'other');
+      const restored = () =>
+        w.admin.list('/apis/events.k8s.io/v1/namespaces/team-a/events').map((event) => String(event['note']));
+      await eventually('it is tried five times', () => tries >= 5, 10_000);
+      expect(restored()).toEqual([]);
+      expect(w.condition('Ready')?.reason).toBe('NamespacesFailed');
+      w.api.faults = () => null;
+      await w.served('team-a');
+      await eventually('it is told', () => restored().length > 0);
+      expect(restored()).toEqual([expect.not.stringContaining('times lately')]);
+    },
+  );
+
+  it.each([
+    ['refused', 403, {}],
+    ['to wait by a Retry-After', 429, { 'retry-after': '20' }],
+  ])('one that is %s is not tried at each event of its namespace', async (_, status, headers) => {
+    const speed = 20;
+    const clock = fastClock(speed);
+    await using w = await startWorld({ namespaces: ['team-a'], now: () => clock.now() });
+    await w.operator({ clock });
+    w.apply();
+    await w.served('team-a');
+    await w.ready();
+    const body = { kind: 'Status', code: status, reason: 'Refused', message: 'exceeded quota: few' };
+    w.api.faults = ({ resource, patch, dryRun, user }) =>
+      resource === 'secrets' && patch === 'apply' && !dryRun && user === w.sandbox.operatorUser
+        ? { kind: 'answer', status, headers, body }
+        : null;
+    const mark = w.api.audit.mark();
+    w.admin.delete(path);
+    // Somebody replaces the list of the ServiceAccount twice a second.
+    for (let i = 0; i < 120; i++) {
+      w.admin.merge(account, { imagePullSecrets: [{ name: `other-${i}` }] }, 'other');
+      await new Promise((resolve) => setTimeout(resolve, 500 / speed));
+    }
+    const tries = w.api.audit.since(mark).of({ resource: 'secrets', patch: 'apply', namespace: 'team-a' });
+    const steady = tries.map(({ at }) => (at - (tries[0]?.at ?? 0)) * speed).filter((ms) => ms === 0 || ms > 10_000);
+    expect(steady.length).toBeGreaterThanOrEqual(3);
+    expect(steady.slice(1).filter((ms, i) => ms - (steady[i] ?? 0) < (status === 429 ? 19_000 : 4_800))).toEqual([]);
+    w.api.faults = () => null;
+    await w.served('team-a');
+    await w.ready();
   });
 });
