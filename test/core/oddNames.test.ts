@@ -1,5 +1,5 @@
 import { expect, it } from 'vitest';
-import { annotations, fieldManager } from '../../src/api/groupVersion.ts';
+import { annotations } from '../../src/api/groupVersion.ts';
 import { reduceSecret } from '../../src/controller/observedObjects.ts';
 import { diffNamespace } from '../../src/core/diffNamespace.ts';
 import { dockerConfigJson, parseDockerConfigJson } from '../../src/core/dockerConfig.ts';
@@ -47,13 +47,4 @@ it.each(odd)('%s as a host stands in the document, and in the marks of a Secret,
   const marks = { [annotations.hosts]: `{${JSON.stringify(name)}:"hash"}`, [annotations.serviceAccounts]: '[]' };
   const { hosts } = reduceSecret({ metadata: { name: 'ecr-pull', annotations: marks } });
   expect(hosts).toEqual(new Map([[name, 'hash']]));
-});
-
-it('fields that an object has by birth are not taken for fields that we own', () => {
-  const fieldsV1 = JSON.parse('{"__proto__": {"f:data": {"f:.dockerconfigjson": {}}}, "f:data": {}}') as object;
-  const managedFields = [{ manager: fieldManager, operation: 'Apply', fieldsV1 }];
-  expect(reduceSecret({ metadata: { name: 'ecr-pull', managedFields } })).toMatchObject({
-    isOurs: true,
-    isIntact: false,
-  });
 });
