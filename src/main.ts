@@ -1,4 +1,4 @@
-#!/usr/bin/env -S node --disable-warning=ExperimentalWarning
+#!/usr/bin/env -S node --disable-warning=ExperimentalWarning --disable-sigusr1 --disable-proto=delete
 import { ConfigurationError, OperatorError } from './errors.ts';
 import { parseOptions } from './options.ts';
 import { version } from './version.ts';

@@ -21,6 +21,7 @@ const table = new Map<string, readonly string[]>([
       '@aws-sdk/*',
       '@smithy/node-http-handler',
       'node:https',
+      'node:stream',
       'node:crypto: createHash',
       'undici',
       'core',

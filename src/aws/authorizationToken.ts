@@ -56,11 +56,15 @@ export function tokenKey(request: TokenRequest, env: NodeJS.ProcessEnv): string 
   ]);
 }
 
-// Where the operator's own identity comes from; not what rotates, as a session's token.
+// Where the operator's own identity comes from; not what rotates, as a session's token or what is in the files.
 const OPERATOR_VARIABLES = [
   'AWS_ACCESS_KEY_ID',
   'AWS_PROFILE',
+  'AWS_SHARED_CREDENTIALS_FILE',
+  'AWS_CONFIG_FILE',
   'AWS_ROLE_ARN',
+  'AWS_ROLE_SESSION_NAME',
+  'AWS_WEB_IDENTITY_TOKEN_FILE',
   'AWS_CONTAINER_CREDENTIALS_FULL_URI',
   'AWS_CONTAINER_CREDENTIALS_RELATIVE_URI',
 ];

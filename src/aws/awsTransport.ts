@@ -1,4 +1,5 @@
 import { Agent } from 'node:https';
+import { pipeline, Readable, Transform } from 'node:stream';
 import { NodeHttpHandler } from '@smithy/node-http-handler';
 import type { AwsService } from './awsEndpoints.ts';
 
@@ -64,6 +65,7 @@ export class ObservedTransport {
       const date = dateOf(answer.response.headers);
       this.#lastDate = date;
       this.#onAnswer({ service: this.#service, operation, code: String(answer.response.statusCode), date });
+      answer.response.body = bounded(answer.response.body);
       return answer;
     } catch (error) {
       this.#onAnswer({ service: this.#service, operation, code: 'NoAnswer', date: null });
@@ -80,6 +82,28 @@ export class ObservedTransport {
 
   // A client that is dropped leaves the shared connections open.
   destroy(): void {}
+}
+
+const LARGEST_ANSWER = 256 * 1024; // bytes; tokens and sessions have a few KiB
+
+class AnswerTooLarge extends Error {
+  override readonly name = 'AnswerTooLarge';
+}
+
+/** The SDK keeps all that comes, however long it goes on. */
+function bounded(body: unknown): unknown {
+  if (!(body instanceof Readable)) return body;
+  let size = 0;
+  const limit = new Transform({
+    transform(chunk: Buffer, _, done) {
+      size += chunk.length;
+      if (size > LARGEST_ANSWER) done(new AnswerTooLarge(`an answer of more than ${LARGEST_ANSWER} bytes`));
+      else done(null, chunk);
+    },
+  });
+  // Errors of either end the other; whoever reads is told them.
+  pipeline(body, limit, ignore);
+  return limit;
 }
 
 function operationOf({ headers, body }: Request): string {

@@ -2,7 +2,7 @@
 // not needed is not kept, data of Secrets least of all.
 import { annotations, fieldManager, labels } from '../api/groupVersion.ts';
 import type { ObservedSecret, ObservedServiceAccount } from '../core/diffNamespace.ts';
-import type { NamePatterns } from '../core/glob.ts';
+import { boundedPatterns, type NamePatterns } from '../core/glob.ts';
 import type { NamespaceView } from '../core/namespaceSelection.ts';
 import type { KubeObject, ManagedFieldsEntry, ObjectMeta } from '../kube/kubeObject.ts';
 
@@ -191,10 +191,11 @@ function hostHashes(value: unknown): ReadonlyMap<string, string> | null {
 
 function patternsOf(value: unknown): NamePatterns[] {
   if (!Array.isArray(value)) return [];
-  return value.flatMap((item: unknown) => {
+  const patterns = value.flatMap((item: unknown) => {
     const { names, exclude } = (item ?? {}) as { names?: unknown; exclude?: unknown };
     return isStrings(names) && isStrings(exclude) ? [{ names, exclude }] : [];
   });
+  return boundedPatterns(patterns);
 }
 
 function isStrings(value: unknown): value is string[] {

@@ -1,4 +1,4 @@
-import { matchesName, type NamePatterns } from './glob.ts';
+import { boundedPatterns, matchesName, type NamePatterns } from './glob.ts';
 import type { EntryList } from './imagePullSecrets.ts';
 import { isHeld, type NamespacePlan, type PlannedEntry } from './planNamespace.ts';
 
@@ -203,7 +203,7 @@ function patternsToRecord(plan: NamespacePlan, observed: ObservedNamespace, secr
       : true;
     if (isNeeded) recorded.set(keyOf(former), former);
   }
-  return [...recorded.keys()].sort().flatMap((key) => recorded.get(key) ?? []);
+  return boundedPatterns([...recorded.keys()].sort().flatMap((key) => recorded.get(key) ?? []));
 }
 
 function isLeftOf(

@@ -83,7 +83,8 @@ export class EventRecorder {
     this.#serial += 1;
     const suffix = `${now.toString(16)}${this.#serial.toString(16).padStart(4, '0')}`;
     return {
-      name: `${name.slice(0, 253 - suffix.length - 1)}.${suffix}`,
+      // A cut may leave a dash or dot at the end, which no part of a name may have.
+      name: `${name.slice(0, 253 - suffix.length - 1).replace(/[^a-z0-9]+$/, '')}.${suffix}`,
       // Events of objects without a namespace are accepted in `default` alone.
       path: `/apis/events.k8s.io/v1/namespaces/${namespace ?? 'default'}/events`,
       count: 1,

@@ -1,8 +1,10 @@
 import { spawn, type ChildProcess } from 'node:child_process';
 import { fileURLToPath } from 'node:url';
+import manifest from '../../package.json' with { type: 'json' };
 import type { Sandbox } from '../sandbox/sandbox.ts';
 
 const main = fileURLToPath(new URL('../../src/main.ts', import.meta.url));
+const nodeFlags = manifest.scripts.start.split(' ').slice(1, -1);
 const LINES_KEPT = 400;
 
 /** The operator as `npm start` runs it, against the sandbox and with the rights of its own kubeconfig. */
@@ -30,7 +32,7 @@ export class OperatorProcess {
     const inherited = Object.entries(process.env).filter(
       ([name]) => !/^(aws_|ecr_pull_secrets_|https?_proxy$|no_proxy$|node_options$)/i.test(name),
     );
-    const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', main, ...flags], {
+    const child = spawn(process.execPath, [...nodeFlags, main, ...flags], {
       env: { ...Object.fromEntries(inherited), ...sandbox.env, ...env },
       stdio: ['ignore', 'pipe', 'pipe'],
     });

@@ -30,7 +30,7 @@ export interface JsonSchema {
 
 /** Without fields that the schema does not know, without nulls that it does not allow, with its defaults. */
 export function prunedAndDefaulted(value: unknown, schema: JsonSchema): unknown {
-  if (Array.isArray(value)) return value.map((item) => prunedAndDefaulted(item, schema.items ?? {}));
+  if (Array.isArray(value)) return value.map((item) => prunedAndDefaulted(item, itemsOf(schema)));
   if (!isMap(value)) return value;
   const members = new Map<string, unknown>();
   for (const [name, member] of Object.entries(value)) {
@@ -47,7 +47,7 @@ export function prunedAndDefaulted(value: unknown, schema: JsonSchema): unknown 
 
 /** The paths of fields that the schema does not know. */
 export function unknownFields(value: unknown, schema: JsonSchema, path = ''): string[] {
-  if (Array.isArray(value)) return value.flatMap((v, i) => unknownFields(v, schema.items ?? {}, `${path}[${i}]`));
+  if (Array.isArray(value)) return value.flatMap((v, i) => unknownFields(v, itemsOf(schema), `${path}[${i}]`));
   if (!isMap(value)) return [];
   return Object.entries(value).flatMap(([name, member]) => {
     const known = schemaOf(schema, name);
@@ -55,14 +55,19 @@ export function unknownFields(value: unknown, schema: JsonSchema, path = ''): st
   });
 }
 
+const ANYTHING: JsonSchema = { 'x-kubernetes-preserve-unknown-fields': true };
+
+function itemsOf(schema: JsonSchema): JsonSchema {
+  return schema.items ?? (schema['x-kubernetes-preserve-unknown-fields'] === true ? ANYTHING : {});
+}
+
 function schemaOf(schema: JsonSchema, name: string): JsonSchema | null {
   const { properties, additionalProperties } = schema;
   const declared = properties && Object.hasOwn(properties, name) ? properties[name] : undefined;
   if (declared) return declared;
-  const anything = { 'x-kubernetes-preserve-unknown-fields': true };
-  if (schema['x-kubernetes-preserve-unknown-fields'] === true) return anything;
+  if (schema['x-kubernetes-preserve-unknown-fields'] === true) return ANYTHING;
   if (isMap(additionalProperties)) return additionalProperties;
-  return additionalProperties === true ? anything : null;
+  return additionalProperties === true ? ANYTHING : null;
 }
 
 /** What the API server would say against the value, in its words. */

@@ -1,0 +1,35 @@
+import { setFlagsFromString } from 'node:v8';
+import { runInNewContext } from 'node:vm';
+
+/** What `work` adds to the heap and to the buffers beside it at its peak, garbage included, in bytes. */
+export async function memoryGrowth(work: () => unknown): Promise<number> {
+  setFlagsFromString('--expose-gc');
+  (runInNewContext('gc') as () => void)();
+  const used = (): number => {
+    const { heapUsed, external } = process.memoryUsage(); // external: array buffers included
+    return heapUsed + external;
+  };
+  const before = used();
+  let peak = before;
+  const look = (): void => {
+    peak = Math.max(peak, used());
+  };
+  const timer = setInterval(look, 2);
+  try {
+    await work();
+  } finally {
+    clearInterval(timer);
+    look();
+  }
+  return peak - before;
+}
+
+/** How long the fastest of a few runs keeps the event loop, in ms: the others were disturbed by the machine. */
+export function quickest(work: () => unknown): number {
+  const times = Array.from({ length: 5 }, () => {
+    const start = performance.now();
+    work();
+    return performance.now() - start;
+  });
+  return Math.min(...times);
+}
