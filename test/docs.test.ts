@@ -72,6 +72,29 @@ describe.each(pages)('%s', (page) => {
   });
 });
 
+describe('each threat of the security model', () => {
+  const [, threats = ''] =
+    /## Threats, and the test that holds each\n([^]*?)\n## /.exec(read('docs/security.md')) ?? [];
+  const rows = [...threats.matchAll(/^\| (?!Threat|---)(.*) \|$/gm)].map(([, row = '']) => row.split(' | '));
+
+  it('names what holds it, and a test that there is', () => {
+    expect(rows.length).toBeGreaterThan(25);
+    const missing = rows.filter(([threat, guard, test = '']) => {
+      const [, file = '', title = ''] = /^`(test\/[\w/]+\.test\.ts)`: (.+)$/.exec(test) ?? [];
+      return !threat || !guard || title === '' || !titlesIn(file).some((one) => one.includes(title));
+    });
+    expect(missing).toEqual([]);
+  });
+});
+
+/** Texts that are followed by a comma: the titles of tests are among them. */
+function titlesIn(file: string): string[] {
+  if (!existsSync(join(root, file))) return [];
+  return [...read(file).matchAll(/(['"`])((?:\\.|(?!\1)[^\n\\])*)\1,/g)].map(([, , title = '']) =>
+    title.replaceAll(/\\(.)/g, '$1'),
+  );
+}
+
 describe('the values of the chart', () => {
   const schema = JSON.parse(read('charts/ecr-pull-secrets/values.schema.json')) as Schema;
   const install = read('docs/install.md');
