@@ -93,7 +93,7 @@ export class NamespaceWorker {
   }
 
   async #reconcile(name: string, lane: Lane): Promise<void> {
-    const leftMs = this.#patience.leftMs(name);
+    const leftMs = this.#patience.leftMs(name, this.#shown(name));
     if (leftMs > 0) return this.#options.queue.addAfter(name, lane, leftMs);
     const result = await reconcileNamespace(name, this.#context);
     if (result.written > 0) this.#hasWritten = true;
@@ -131,8 +131,10 @@ export class NamespaceWorker {
     const { queue } = this.#options;
     const outcome = outcomeOf(error);
     switch (outcome.kind) {
-      case 'Done':
       case 'Gone':
+        this.#patience.gone(name, this.#shown(name));
+        return queue.forget(name);
+      case 'Done':
       case 'Stopped':
         return queue.forget(name);
       case 'Conflict':
@@ -146,6 +148,10 @@ export class NamespaceWorker {
         this.#patience.failed(name);
         return this.#setFailure(name, outcome, { error, retryMs: queue.retry(name, lane) });
     }
+  }
+
+  #shown(name: string): unknown {
+    return this.#options.caches.namespaces.store.get(name);
   }
 
   // Read again, decide again, at once; but an endless fight is slowed down.

@@ -2,14 +2,22 @@ import type { Clock } from '../clock.ts';
 
 const FREE_FAILURES = 3;
 const REST_MS = 5_000;
+const GONE_MS = 45_000;
+
+interface Rest {
+  readonly failures: number;
+  readonly until: number; // monotonic ms
+  readonly shown?: unknown; // how the watch showed it; ends with that
+}
 
 /**
  * A namespace that goes on failing is tried again by its back-off, not by each event in it: after the first failures not
- * within 5 s of the last, and never before the time that the API server asked for is over.
+ * within 5 s of the last, and never before the time that the API server asked for is over. One that is gone by the word
+ * of the API server is left alone until its watch shows something else of it.
  */
 export class Patience {
   readonly #clock: Clock;
-  readonly #failing = new Map<string, { failures: number; until: number }>(); // monotonic ms
+  readonly #failing = new Map<string, Rest>();
 
   constructor(clock: Clock) {
     this.#clock = clock;
@@ -26,6 +34,12 @@ export class Patience {
     this.#failing.set(namespace, { failures, until: this.#clock.monotonic() + retryAfterMs });
   }
 
+  /** `shown`: what the watch shows of it, as an object that is another one after each change. */
+  gone(namespace: string, shown: unknown): void {
+    if (shown === undefined) return; // the watch knows it, too
+    this.#failing.set(namespace, { failures: 0, until: this.#clock.monotonic() + GONE_MS, shown });
+  }
+
   forget(namespace: string): void {
     this.#failing.delete(namespace);
   }
@@ -35,7 +49,9 @@ export class Patience {
   }
 
   /** How long it is left alone yet, ms. */
-  leftMs(namespace: string): number {
-    return Math.max(0, (this.#failing.get(namespace)?.until ?? 0) - this.#clock.monotonic());
+  leftMs(namespace: string, shown: unknown): number {
+    const rest = this.#failing.get(namespace);
+    if (rest === undefined || (rest.shown !== undefined && rest.shown !== shown)) return 0;
+    return Math.max(0, rest.until - this.#clock.monotonic());
   }
 }

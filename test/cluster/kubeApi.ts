@@ -50,7 +50,10 @@ export class KubeApi {
   constructor(o: { server: string; ca: string; token: string; connections?: number }) {
     this.server = o.server;
     this.#token = o.token;
-    this.#dispatcher = new Agent({ connect: { ca: o.ca }, connections: o.connections ?? 32, keepAliveTimeout: 30_000 });
+    this.#dispatcher = new Agent({
+      ...{ connect: { ca: o.ca }, connections: o.connections ?? 32, keepAliveTimeout: 30_000 },
+      allowH2: false, // a session whose server was killed goes on being used, and its requests have no answer
+    });
   }
 
   /** Any request; an answer of any status is returned, only a broken connection or a time-out throws. */

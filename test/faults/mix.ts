@@ -35,7 +35,7 @@ export interface MixPlan {
 
 /** One bad night of `lastsMs`. */
 export function drawMix(seed: number, lastsMs: number): MixPlan {
-  const random = seeded(seed);
+  const random = seeded(hash(`mix ${seed}`)); // seeds that follow each other begin alike
   const upTo = (most: number): number => Math.floor(random() * (most + 1));
   const noise = { delayed: upTo(20), lostBefore: upTo(8), lostAfter: upTo(8), refused: upTo(8) };
   const watches = pick(['whole', 'in pieces', 'twice', 'cut every 1.5 s'] as const, random);
