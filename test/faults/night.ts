@@ -7,7 +7,14 @@ import { startCluster, type Cluster, type ClusterOptions } from '../cluster/clus
 import { ecrHost } from '../cluster/door.ts';
 import { eventually } from '../cluster/eventually.ts';
 import type { KubeApi, KubeObject } from '../cluster/kubeApi.ts';
-import { installDeploy, operatorUser, startOperator, type Operator } from '../cluster/operator.ts';
+import {
+  installDeploy,
+  leaderOf,
+  operatorUser,
+  startOperator,
+  type Operator,
+  type OperatorOptions,
+} from '../cluster/operator.ts';
 import { scaled } from '../cluster/scaled.ts';
 import { entriesOf, footprint, resourcePath, told } from '../cluster/served.ts';
 import { StandInEcr } from '../cluster/standInEcr.ts';
@@ -31,6 +38,14 @@ export interface NightOptions extends ClusterOptions {
   env?: Record<string, string>;
 }
 
+/** How one replica is started, where it is another way than the options of the night say. */
+export interface ReplicaOptions extends Partial<Pick<OperatorOptions, 'within' | 'env' | 'tlsServerName'>> {
+  waitUntilReady?: boolean;
+  prepare?: (proxy: ApiServerProxy) => void;
+  /** Where it finds the proxy. */
+  serverOf?: (proxy: ApiServerProxy) => Promise<string> | string;
+}
+
 export const wholeWithinMs = 60_000;
 export const quietMs = scaled(120_000, 10_000);
 
@@ -52,9 +67,12 @@ export class Night {
   readonly admin: KubeApi;
   readonly ecr: StandInEcr;
   readonly history: History;
+  /** How replicas are started where nothing else is said. */
+  usual: () => ReplicaOptions = () => ({});
   readonly #options: NightOptions;
   readonly #replicas: Replica[] = [];
   #mark = { audit: 0, history: 0 };
+  #timeline = { audit: 0, time: 0 }; // where what the history tells of begins
 
   private constructor(o: { cluster: Cluster; ecr: StandInEcr; history: History; options: NightOptions }) {
     this.cluster = o.cluster;
@@ -84,19 +102,27 @@ export class Night {
     return this.#replicas.filter(({ operator }) => operator.process.isRunning());
   }
 
-  async startReplica(
-    o: { waitUntilReady?: boolean; prepare?: (proxy: ApiServerProxy) => void } = {},
-  ): Promise<Replica> {
+  async startReplica(o: ReplicaOptions = this.usual()): Promise<Replica> {
+    const { prepare, serverOf, env, waitUntilReady = true, ...rest } = o;
     const proxy = await ApiServerProxy.start(this.cluster);
-    o.prepare?.(proxy);
+    prepare?.(proxy);
     const operator = await startOperator({
-      ...{ cluster: this.cluster, server: proxy.url, env: { ...this.ecr.env, ...this.#options.env } },
+      ...{ cluster: this.cluster, env: { ...this.ecr.env, ...this.#options.env, ...env }, ...rest },
+      server: (await serverOf?.(proxy)) ?? proxy.url,
       args: ['--log-level=debug', ...(this.#options.args ?? [])],
-      waitUntilReady: o.waitUntilReady ?? true,
+      waitUntilReady: false,
     });
     const replica = { operator, proxy };
     this.#replicas.push(replica);
+    if (waitUntilReady) await operator.waitUntilReady();
     return replica;
+  }
+
+  async leader(): Promise<Replica> {
+    const operator = await leaderOf(this.replicas.map((replica) => replica.operator));
+    const found = this.replicas.find((replica) => replica.operator === operator);
+    if (found === undefined) throw new Error('nobody leads');
+    return found;
   }
 
   /** Ends every replica and forgets who led: the next one need not wait for the lease of a dead one. */
@@ -108,6 +134,13 @@ export class Night {
   /** What comes later is judged by `invariants`. */
   mark(): void {
     this.#mark = { audit: this.cluster.auditMark(), history: this.history.mark() };
+  }
+
+  /** Etcd has gone back: nothing that was before is judged any more. To be called before anybody writes. */
+  async goneBack(): Promise<void> {
+    await this.history.beginAnew();
+    this.#timeline = { audit: this.cluster.auditMark(), time: Date.now() };
+    this.mark();
   }
 
   /** What the operator wrote since the mark; its Lease, dry runs and the counts of events that come again left out. */
@@ -151,7 +184,7 @@ export class Night {
   /** Invariants 1, 2, 3, 6, 7 and 9, over everything since the mark; what is broken, in words. */
   async violations(): Promise<string[]> {
     const versions = this.history.versions();
-    const steps = stepsOf(versions, this.writes(0)).slice(this.#mark.history);
+    const steps = stepsOf(versions, this.writes(this.#timeline.audit)).slice(this.#mark.history);
     const recent = versions.slice(this.#mark.history);
     return [
       ...foreignChanges(steps, defaultSecretName),
@@ -172,7 +205,7 @@ export class Night {
   #seenWrites(): { holder: string; path: string; time: number }[] {
     return this.#replicas.flatMap(({ proxy }) =>
       proxy.requests
-        .filter(({ method, path }) => method !== 'GET' && isServingPath(path))
+        .filter(({ time, method, path }) => time >= this.#timeline.time && method !== 'GET' && isServingPath(path))
         .map(({ path, time }) => ({ holder: proxy.holder ?? 'a replica that never asked for the lease', path, time })),
     );
   }

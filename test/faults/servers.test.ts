@@ -2,7 +2,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { eventually } from '../cluster/eventually.ts';
 import type { KubeObject } from '../cluster/kubeApi.ts';
-import { leaderOf } from '../cluster/operator.ts';
 import { isLong, scaled } from '../cluster/scaled.ts';
 import { atEveryRequest, Endurance, isLease, type Begin } from './endure.ts';
 import { Night, type Replica } from './night.ts';
@@ -19,12 +18,7 @@ afterAll(() => night?.end());
 const leasePath = '/apis/coordination.k8s.io/v1/namespaces/ecr-pull-secrets/leases/ecr-pull-secrets';
 const longestLeaseMs = 20_000; // until another one leads: the lease of 15 s and a try
 
-async function leader(): Promise<Replica> {
-  const operator = await leaderOf(night.replicas.map((replica) => replica.operator));
-  const found = night.replicas.find((replica) => replica.operator === operator);
-  if (found === undefined) throw new Error('nobody leads');
-  return found;
-}
+const leader = (): Promise<Replica> => night.leader();
 
 /** Two of them run again, and one leads. */
 async function restaff(): Promise<void> {
