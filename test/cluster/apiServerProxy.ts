@@ -26,6 +26,10 @@ export interface Fault {
   delayMs?: number;
   /** Before it is forwarded. */
   before?: () => Promise<void> | void;
+  /** Another API server of the cluster answers. */
+  server?: string;
+  /** What it is asked for in place of the path. */
+  path?: string;
   /** In place of the API server; then the rest is left out. */
   answer?: InjectedAnswer;
   /** The connection is reset: before anything is forwarded, or when the API server has done its work. */
@@ -120,7 +124,8 @@ export class ApiServerProxy {
     await fault.before?.();
     if (fault.answer !== undefined) return answerWith(fault.answer, response);
     if (fault.drop === 'request') return this.#reset(response);
-    const answer = await this.#forward(asked, { headers: incoming.headers, body }, response);
+    const to = { server: fault.server ?? this.#upstream, method: asked.method, path: fault.path ?? asked.path };
+    const answer = await this.#forward(to, { headers: incoming.headers, body }, response);
     if (answer === null) return;
     await fault.after?.();
     if (fault.drop === 'answer') return this.#reset(response);
@@ -137,11 +142,11 @@ export class ApiServerProxy {
 
   /** The head of the API server's answer; null where either side has gone away. */
   #forward(
-    { method, path }: ProxiedRequest,
+    { server, method, path }: { server: string | URL; method: string; path: string },
     { headers, body }: { headers: IncomingHttpHeaders; body: Buffer },
     response: ServerResponse,
   ): Promise<IncomingMessage | null> {
-    const { hostname, port } = this.#upstream;
+    const { hostname, port } = new URL(server);
     return new Promise((resolve) => {
       const inner = request({ hostname, port, method, path, headers, agent: this.#agent }, resolve);
       inner.once('error', () => {

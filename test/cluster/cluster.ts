@@ -34,7 +34,7 @@ export interface Cluster {
   /** For further processes that end with the cluster: the operator, a registry. */
   readonly ledger: ProcessLedger;
   /** A kubeconfig file with a fresh token (TokenRequest, 24 h) of a ServiceAccount: its rights and no others. */
-  kubeconfigFor(account: ServiceAccountName, o?: { server?: string }): Promise<string>;
+  kubeconfigFor(account: ServiceAccountName, o?: { server?: string; tlsServerName?: string }): Promise<string>;
   /** The same as a client. */
   clientFor(account: ServiceAccountName): Promise<KubeApi>;
   /** Runs kubectl as admin and returns what it prints; throws with its error text where it fails. */
@@ -47,6 +47,12 @@ export interface Cluster {
   stopApiServer(signal?: 'SIGTERM' | 'SIGKILL'): Promise<void>;
   startApiServer(): Promise<void>;
   restartApiServer(signal?: 'SIGTERM' | 'SIGKILL'): Promise<void>;
+  /** Where etcd is asked. */
+  readonly etcd: string;
+  /** Another API server over the same data and credentials, which asks etcd at that address. */
+  startApiServerBeside(etcd: string): Promise<{ server: string; process: StartedProcess }>;
+  /** Changes etcd's folder while etcd, API server and controller manager are down. */
+  whileDown(change: (etcdDir: string) => Promise<void> | void): Promise<void>;
   stop(): Promise<void>;
 }
 
@@ -107,7 +113,7 @@ function clusterOf(o: { bin: string; ledger: ProcessLedger; plane: ControlPlane;
       const token = await tokenOf(account);
       const user = `${account.namespace}-${account.name}`;
       const file = join(mkdtempSync(join(dir, 'kubeconfig-')), `${user}.json`);
-      const text = kubeconfig({ server: options.server ?? server, ca, token, user, namespace: account.namespace });
+      const text = kubeconfig({ server, ca, token, user, namespace: account.namespace, ...options });
       writeFileSync(file, text, { mode: 0o600 });
       return file;
     },
@@ -127,6 +133,9 @@ function clusterOf(o: { bin: string; ledger: ProcessLedger; plane: ControlPlane;
       await plane.stopApiServer(signal);
       await plane.startApiServer();
     },
+    etcd: plane.etcd,
+    startApiServerBeside: (etcd) => plane.startApiServerBeside(etcd),
+    whileDown: (change) => plane.whileDown(change),
     async stop() {
       await Promise.all(clients.map((client) => client.close()));
       await ledger.close();

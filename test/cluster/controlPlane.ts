@@ -1,6 +1,6 @@
 import { generateKeyPairSync, randomBytes } from 'node:crypto';
 import { existsSync, readFileSync, writeFileSync } from 'node:fs';
-import { join } from 'node:path';
+import { dirname, join } from 'node:path';
 import { defaultAuditPolicy } from './auditLog.ts';
 import { eventually } from './eventually.ts';
 import { freePort } from './freePort.ts';
@@ -19,6 +19,13 @@ export interface ControlPlaneOptions {
 /** The users of the control plane, each with a token of its own: the audit log tells them apart. */
 export type Component = 'admin' | 'system:kube-controller-manager' | 'system:kube-scheduler' | 'system:node:node1';
 
+/** How each of its processes is started, again where it has ended. */
+interface Starts {
+  etcd: () => StartedProcess;
+  apiServer: (at?: { port: number; etcd: string }, name?: string) => StartedProcess;
+  controllerManager: () => StartedProcess;
+}
+
 /** etcd, kube-apiserver and kube-controller-manager on loopback, their state and logs in the ledger's folder. */
 export class ControlPlane {
   readonly server: string;
@@ -26,23 +33,30 @@ export class ControlPlane {
   readonly auditLogFile: string;
   /** In PEM: the API server's certificate is its own CA. */
   readonly ca: string;
+  /** Where etcd is asked. */
+  readonly etcd: string;
+  readonly #start: Starts;
+  #etcd: StartedProcess;
   #apiServer: StartedProcess;
-  readonly #startApiServer: () => StartedProcess;
+  #controllerManager: StartedProcess | null = null;
 
   private constructor(o: {
     server: string;
     ca: string;
     admin: KubeApi;
     auditLogFile: string;
-    apiServer: StartedProcess;
-    startApiServer: () => StartedProcess;
+    etcd: string;
+    start: Starts;
+    running: { etcd: StartedProcess; apiServer: StartedProcess };
   }) {
     this.server = o.server;
     this.ca = o.ca;
     this.admin = o.admin;
     this.auditLogFile = o.auditLogFile;
-    this.#apiServer = o.apiServer;
-    this.#startApiServer = o.startApiServer;
+    this.etcd = o.etcd;
+    this.#start = o.start;
+    this.#etcd = o.running.etcd;
+    this.#apiServer = o.running.apiServer;
   }
 
   static async start(bin: string, ledger: ProcessLedger, o: ControlPlaneOptions): Promise<ControlPlane> {
@@ -50,10 +64,20 @@ export class ControlPlane {
     const { port = await freePort() } = o;
     const server = `https://127.0.0.1:${port}`;
     const tokens = writeCredentials(dir, o.auditPolicy);
-    const etcd = await startEtcd(bin, ledger);
-    const flags = [...apiServerFlags(dir, port, etcd), ...(o.apiServerFlags ?? [])];
-    const startApiServer = () => ledger.start('kube-apiserver', join(bin, 'kube-apiserver'), flags);
-    const apiServer = startApiServer();
+    const etcd = `http://127.0.0.1:${await freePort()}`;
+    const flagsOfEtcd = etcdFlags(dir, etcd, `http://127.0.0.1:${await freePort()}`);
+    const start: Starts = {
+      etcd: () => ledger.start('etcd', join(bin, 'etcd'), flagsOfEtcd),
+      apiServer: (at = { port, etcd }, name = 'kube-apiserver') => {
+        const audit = name === 'kube-apiserver' ? [] : [`--audit-log-path=${join(dir, `${name}-audit.log`)}`];
+        const flags = [...apiServerFlags(dir, at), ...(o.apiServerFlags ?? []), ...audit];
+        return ledger.start(name, join(bin, 'kube-apiserver'), flags);
+      },
+      controllerManager: () =>
+        ledger.start('kube-controller-manager', join(bin, 'kube-controller-manager'), controllerManagerFlags(dir)),
+    };
+    const running = { etcd: start.etcd(), apiServer: start.apiServer() };
+    const { apiServer } = running;
 
     const certificate = join(dir, 'certs/apiserver.crt');
     await eventually('the API server has written its certificate', () => alive(apiServer) && existsSync(certificate));
@@ -64,9 +88,9 @@ export class ControlPlane {
     }
     const admin = new KubeApi({ server, ca, token: tokens.get('admin') ?? '' });
     const auditLogFile = join(dir, 'audit.log');
-    const plane = new ControlPlane({ server, ca, admin, auditLogFile, apiServer, startApiServer });
+    const plane = new ControlPlane({ server, ca, admin, auditLogFile, etcd, start, running });
     await plane.#ready();
-    ledger.start('kube-controller-manager', join(bin, 'kube-controller-manager'), controllerManagerFlags(dir));
+    plane.#controllerManager = start.controllerManager();
     await admin.waitFor('/api/v1/namespaces/default/serviceaccounts/default');
     return plane;
   }
@@ -83,8 +107,37 @@ export class ControlPlane {
 
   async startApiServer(): Promise<void> {
     if (this.#apiServer.isRunning()) throw new Error('the API server is running');
-    this.#apiServer = this.#startApiServer();
+    this.#apiServer = this.#start.apiServer();
     await this.#ready();
+  }
+
+  /**
+   * Another API server over the same data, certificates and tokens, which asks etcd at another address; its audit log is
+   * one of its own.
+   */
+  async startApiServerBeside(etcd: string): Promise<{ server: string; process: StartedProcess }> {
+    const port = await freePort();
+    const server = `https://127.0.0.1:${port}`;
+    const process = this.#start.apiServer({ port, etcd }, `kube-apiserver-${port}`);
+    const client = this.admin.at(server);
+    const isReady = async () =>
+      alive(process) && (await client.request('GET', '/readyz', { timeoutMs: 2000 })).status === 200;
+    await eventually(`${server} is ready (see ${process.logFile})`, isReady, 60_000);
+    await client.close();
+    return { server, process };
+  }
+
+  /** Everything that keeps state or has seen it stands still while `change` is done to etcd's folder. */
+  async whileDown(change: (etcdDir: string) => Promise<void> | void): Promise<void> {
+    const down = [this.#controllerManager, this.#apiServer, this.#etcd];
+    for (const process of down) {
+      process?.kill('SIGTERM');
+      await process?.exited;
+    }
+    await change(etcdDir(dirname(this.auditLogFile)));
+    this.#etcd = this.#start.etcd();
+    await this.startApiServer();
+    this.#controllerManager = this.#start.controllerManager();
   }
 
   async #ready(): Promise<void> {
@@ -100,12 +153,21 @@ export function kubeconfigOf(dir: string, component: Component): string {
 }
 
 /** JSON is YAML: every client reads it. */
-export function kubeconfig(o: { server: string; ca: string; token: string; user: string; namespace?: string }): string {
+export function kubeconfig(o: {
+  server: string;
+  ca: string;
+  token: string;
+  user: string;
+  namespace?: string;
+  /** The name in the certificate, where the server's address is another one. */
+  tlsServerName?: string;
+}): string {
   const authority = Buffer.from(o.ca).toString('base64');
+  const name = o.tlsServerName === undefined ? {} : { 'tls-server-name': o.tlsServerName };
   return JSON.stringify({
     apiVersion: 'v1',
     kind: 'Config',
-    clusters: [{ name: 'test', cluster: { server: o.server, 'certificate-authority-data': authority } }],
+    clusters: [{ name: 'test', cluster: { server: o.server, 'certificate-authority-data': authority, ...name } }],
     users: [{ name: o.user, user: { token: o.token } }],
     contexts: [{ name: 'test', context: { cluster: 'test', user: o.user, namespace: o.namespace ?? 'default' } }],
     'current-context': 'test',
@@ -129,21 +191,23 @@ function writeCredentials(dir: string, auditPolicy: string | undefined): Map<Com
   return tokens;
 }
 
-async function startEtcd(bin: string, ledger: ProcessLedger): Promise<string> {
-  const [client, peer] = [`http://127.0.0.1:${await freePort()}`, `http://127.0.0.1:${await freePort()}`];
-  ledger.start('etcd', join(bin, 'etcd'), [
-    `--data-dir=${join(ledger.dir, 'etcd')}`,
+function etcdFlags(dir: string, client: string, peer: string): string[] {
+  return [
+    `--data-dir=${etcdDir(dir)}`,
     '--unsafe-no-fsync', // the data live as long as the test
     `--listen-client-urls=${client}`,
     `--advertise-client-urls=${client}`,
     `--listen-peer-urls=${peer}`,
     `--initial-advertise-peer-urls=${peer}`,
     `--initial-cluster=default=${peer}`,
-  ]);
-  return client;
+  ];
 }
 
-function apiServerFlags(dir: string, port: number, etcd: string): string[] {
+function etcdDir(dir: string): string {
+  return join(dir, 'etcd');
+}
+
+function apiServerFlags(dir: string, { port, etcd }: { port: number; etcd: string }): string[] {
   return [
     `--etcd-servers=${etcd}`,
     '--bind-address=127.0.0.1',

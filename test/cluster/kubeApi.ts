@@ -44,11 +44,13 @@ const patchTypes: Record<PatchType, string> = {
 /** A small client of the API server for tests: it shares nothing with the operator's own. */
 export class KubeApi {
   readonly server: string;
+  readonly #ca: string;
   readonly #token: string;
   readonly #dispatcher: Agent;
 
   constructor(o: { server: string; ca: string; token: string; connections?: number }) {
     this.server = o.server;
+    this.#ca = o.ca;
     this.#token = o.token;
     this.#dispatcher = new Agent({
       ...{ connect: { ca: o.ca }, connections: o.connections ?? 32, keepAliveTimeout: 30_000 },
@@ -135,6 +137,11 @@ export class KubeApi {
 
   async waitForAbsence(path: string, timeoutMs = 30_000): Promise<void> {
     await eventually(`${path} is gone`, async () => (await this.get(path)) === null, timeoutMs);
+  }
+
+  /** The same user at another server with the same certificate; to be closed for itself. */
+  at(server: string): KubeApi {
+    return new KubeApi({ server, ca: this.#ca, token: this.#token });
   }
 
   /** For requests beside this client (a watch): the connection pool and the header that it uses. */

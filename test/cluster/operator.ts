@@ -34,6 +34,10 @@ export interface OperatorOptions {
   kubeconfig?: string;
   /** Of the API server or of a proxy before it. */
   server?: string;
+  /** The name in the API server's certificate, where `server` is another one. */
+  tlsServerName?: string;
+  /** Surroundings of its own: what its command line begins with, and the address there of its health and metrics. */
+  within?: { command: readonly string[]; address?: string };
   /** Not waiting lets a test see what happens before `/readyz`. */
   waitUntilReady?: boolean;
 }
@@ -76,12 +80,13 @@ let started = 0;
 /** Runs the operator as a process of the source tree, with the rights of its own ServiceAccount and no others. */
 export async function startOperator(o: OperatorOptions): Promise<Operator> {
   const { cluster } = o;
-  const account = operatorAccount;
-  const kubeconfig =
-    o.kubeconfig ?? (await cluster.kubeconfigFor(account, o.server === undefined ? {} : { server: o.server }));
-  const health = `127.0.0.1:${await freePort()}`;
-  const metrics = `127.0.0.1:${await freePort()}`;
-  const args = [
+  const kubeconfig = o.kubeconfig ?? (await cluster.kubeconfigFor(operatorAccount, placeOf(o)));
+  const { command = [], address = '127.0.0.1' } = o.within ?? {};
+  const health = `${address}:${await freePort()}`;
+  const metrics = `${address}:${await freePort()}`;
+  const [program = '', ...args] = [
+    ...command,
+    globalThis.process.execPath,
     '--disable-warning=ExperimentalWarning',
     o.main ?? `${root}src/main.ts`,
     `--kubeconfig=${kubeconfig}`,
@@ -90,10 +95,14 @@ export async function startOperator(o: OperatorOptions): Promise<Operator> {
     `--metrics-bind-address=${metrics}`,
     ...(o.args ?? []),
   ];
-  const process = cluster.ledger.start(`operator-${++started}`, globalThis.process.execPath, args, environment(o.env));
+  const process = cluster.ledger.start(`operator-${++started}`, program, args, environment(o.env));
   const operator = operatorOf(process, health, metrics);
   if (o.waitUntilReady !== false) await operator.waitUntilReady();
   return operator;
+}
+
+function placeOf({ server, tlsServerName }: OperatorOptions): { server?: string; tlsServerName?: string } {
+  return { ...(server !== undefined && { server }), ...(tlsServerName !== undefined && { tlsServerName }) };
 }
 
 /** Several replicas, started together; which of them leads is theirs to find out. */

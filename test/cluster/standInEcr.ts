@@ -27,7 +27,9 @@ export class StandInEcr {
   fault: { status: number; type: string; message?: string } | null = null;
   /** In place of any answer, such as none at all. */
   instead: ((response: ServerResponse) => void) | null = null;
-  /** Signatures made longer ago (ms) are refused, as AWS refuses them after five minutes. */
+  /** While set, answers wait for it. */
+  hold: Promise<unknown> | null = null;
+  /** Signatures made longer ago (ms), or so far in the future, are refused, as AWS refuses them after five minutes. */
   oldestSignatureMs = Infinity;
   readonly #tokens = new Map<string, IssuedToken>();
   readonly #server: Server;
@@ -44,7 +46,7 @@ export class StandInEcr {
     const ecr = new StandInEcr(server, o.lifeMs ?? 12 * 3_600_000);
     server.on('request', (request, response) => {
       request.resume();
-      request.once('end', () => ecr.#answer(request.headers, response));
+      request.once('end', () => void ecr.#answer(request.headers, response));
     });
     return ecr;
   }
@@ -89,12 +91,13 @@ export class StandInEcr {
     await new Promise((resolve) => this.#server.close(resolve));
   }
 
-  #answer(headers: NodeJS.Dict<string | string[]>, response: ServerResponse): void {
+  async #answer(headers: NodeJS.Dict<string | string[]>, response: ServerResponse): Promise<void> {
     const isToken = headers['x-amz-target'] === 'AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken';
     const fault = isToken ? (this.#tooOld(headers) ?? this.fault) : { status: 400, type: 'UnknownOperationException' };
     const status = fault?.status ?? 200;
     const accessKeyId = /Credential=([^/]+)/.exec(String(headers['authorization']))?.[1] ?? '';
     if (isToken) this.calls.push({ time: Date.now(), status: this.instead ? 0 : status, accessKeyId });
+    if (this.hold) await this.hold;
     if (this.instead) return this.instead(response);
     response.writeHead(status, { 'content-type': 'application/x-amz-json-1.1' });
     if (fault) response.end(JSON.stringify({ __type: fault.type, message: fault.message ?? fault.type }));
@@ -105,7 +108,7 @@ export class StandInEcr {
     const [, ...parts] = /^(....)(..)(..)T(..)(..)(..)Z$/.exec(String(headers['x-amz-date'])) ?? [];
     const [year = '', month, day, hour, minute, second] = parts;
     const ageMs = Date.now() - Date.parse(`${year}-${month}-${day}T${hour}:${minute}:${second}Z`);
-    if (!(ageMs > this.oldestSignatureMs)) return null;
+    if (!(Math.abs(ageMs) > this.oldestSignatureMs)) return null;
     return { status: 400, type: 'InvalidSignatureException', message: 'Signature expired: it is no longer current' };
   }
 

@@ -71,6 +71,12 @@ export class Endurance {
     return `round-${this.#rounds}`;
   }
 
+  /** One more namespace that is served in every round from now on, and that life leaves alone. */
+  async serve(name: string): Promise<void> {
+    await this.#make(name);
+    await this.#night.whole(this.#namespaces);
+  }
+
   /** What was broken, in words. Throws where the state does not become whole within a minute. */
   async under(begin: Begin, o: EndureOptions): Promise<string[]> {
     const night = this.#night;

@@ -17,6 +17,7 @@ import {
   operatorUser,
   startOperator,
   type Operator,
+  type OperatorOptions,
 } from '../cluster/operator.ts';
 import { scaled } from '../cluster/scaled.ts';
 import { entriesOf, footprint, resourcePath, told } from '../cluster/served.ts';
@@ -44,6 +45,15 @@ export interface NightOptions extends ClusterOptions {
 }
 
 export const leasePath = '/apis/coordination.k8s.io/v1/namespaces/ecr-pull-secrets/leases/ecr-pull-secrets';
+
+/** How one replica is started, where it is another way than the options of the night say. */
+export interface ReplicaOptions extends Partial<Pick<OperatorOptions, 'within' | 'env' | 'tlsServerName'>> {
+  waitUntilReady?: boolean;
+  prepare?: (proxy: ApiServerProxy) => void;
+  /** Where it finds the proxy. */
+  serverOf?: (proxy: ApiServerProxy) => Promise<string> | string;
+}
+
 export const wholeWithinMs = 60_000;
 export const quietMs = scaled(120_000, 10_000);
 
@@ -65,9 +75,12 @@ export class Night {
   readonly admin: KubeApi;
   readonly ecr: StandInEcr;
   readonly history: History;
+  /** How replicas are started where nothing else is said. */
+  usual: () => ReplicaOptions = () => ({});
   readonly #options: NightOptions;
   readonly #replicas: Replica[] = [];
   #mark = { audit: 0, history: 0 };
+  #timeline = { audit: 0, time: 0 }; // where what the history tells of begins
 
   private constructor(o: { cluster: Cluster; ecr: StandInEcr; history: History; options: NightOptions }) {
     this.cluster = o.cluster;
@@ -97,19 +110,20 @@ export class Night {
     return this.#replicas.filter(({ operator }) => operator.process.isRunning());
   }
 
-  async startReplica(
-    o: { waitUntilReady?: boolean; prepare?: (proxy: ApiServerProxy) => void; env?: Record<string, string> } = {},
-  ): Promise<Replica> {
+  async startReplica(o: ReplicaOptions = this.usual()): Promise<Replica> {
+    const { prepare, serverOf, env, waitUntilReady = true, ...rest } = o;
     const proxy = await ApiServerProxy.start(this.cluster);
-    o.prepare?.(proxy);
+    prepare?.(proxy);
     const operator = await startOperator({
-      ...{ cluster: this.cluster, server: proxy.url, env: { ...this.ecr.env, ...this.#options.env, ...o.env } },
+      ...{ cluster: this.cluster, env: { ...this.ecr.env, ...this.#options.env, ...env }, ...rest },
+      server: (await serverOf?.(proxy)) ?? proxy.url,
       args: ['--log-level=debug', ...(this.#options.args ?? [])],
-      waitUntilReady: o.waitUntilReady ?? true,
       ...(this.#options.tokenFile !== undefined && { kubeconfig: this.#kubeconfig(proxy, this.#options.tokenFile) }),
+      waitUntilReady: false,
     });
     const replica = { operator, proxy };
     this.#replicas.push(replica);
+    if (waitUntilReady) await operator.waitUntilReady();
     return replica;
   }
 
@@ -146,6 +160,13 @@ export class Night {
   /** What comes later is judged by `invariants`. */
   mark(): void {
     this.#mark = { audit: this.cluster.auditMark(), history: this.history.mark() };
+  }
+
+  /** Etcd has gone back: nothing that was before is judged any more. To be called before anybody writes. */
+  async goneBack(): Promise<void> {
+    await this.history.beginAnew();
+    this.#timeline = { audit: this.cluster.auditMark(), time: Date.now() };
+    this.mark();
   }
 
   /** What the operator wrote since the mark; its Lease, dry runs and the counts of events that come again left out. */
@@ -189,7 +210,7 @@ export class Night {
   /** Invariants 1, 2, 3, 6, 7 and 9, over everything since the mark; what is broken, in words. */
   async violations(): Promise<string[]> {
     const versions = this.history.versions();
-    const steps = stepsOf(versions, this.writes(0)).slice(this.#mark.history);
+    const steps = stepsOf(versions, this.writes(this.#timeline.audit)).slice(this.#mark.history);
     const recent = versions.slice(this.#mark.history);
     return [
       ...foreignChanges(steps, defaultSecretName),
@@ -210,7 +231,7 @@ export class Night {
   #seenWrites(): { holder: string; path: string; time: number }[] {
     return this.#replicas.flatMap(({ proxy }) =>
       proxy.requests
-        .filter(({ method, path }) => method !== 'GET' && isServingPath(path))
+        .filter(({ time, method, path }) => time >= this.#timeline.time && method !== 'GET' && isServingPath(path))
         .map(({ path, time }) => ({ holder: proxy.holder ?? 'a replica that never asked for the lease', path, time })),
     );
   }

@@ -60,6 +60,31 @@ const chapters: readonly [file: string, title: string, text: string][] = [
   ['registry', 'The registry', 'A stand-in for the `/v2/` that a new token is shown to before it is published.'],
   ['expiry', 'Past the end of a token', 'Tokens of 24 s.'],
   [
+    'stale',
+    'A stale API server',
+    'The operator reads from a second API server whose link to etcd stands still, and writes to the first.',
+  ],
+  [
+    'restore',
+    'etcd restored from a copy',
+    'Objects, resourceVersions and tokens go back to what they were. The history before it and the one after it are judged each for itself.',
+  ],
+  [
+    'network',
+    'Cables',
+    'Each replica runs in a network namespace of its own; its cable is pulled, or swallows everything: no FIN or RST tells it.',
+  ],
+  [
+    'clocks',
+    'Clocks',
+    'libfaketime moves the wall clock of a replica, and not its monotonic one. AWS refuses what is signed more than five minutes off.',
+  ],
+  [
+    'names',
+    'Names',
+    'AWS and the API server are known by name alone, and the name server is away, broken, slow, or of another opinion.',
+  ],
+  [
     'mix',
     'By lot',
     'Faults of requests, watches, leaders and the API server, drawn from a seed, several at once; what one seed gives is always the same.',

@@ -2,7 +2,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Fault } from '../cluster/apiServerProxy.ts';
 import { eventually } from '../cluster/eventually.ts';
-import { leaderOf } from '../cluster/operator.ts';
 import { isLong, scaled } from '../cluster/scaled.ts';
 import { accountPath, createNamespaces, resourcePath, secretPath, waitForToken } from '../cluster/served.ts';
 import { atEveryRequest, Endurance, type Begin } from './endure.ts';
@@ -19,13 +18,6 @@ beforeAll(async () => {
   endurance = await Endurance.begin(night);
 });
 afterAll(() => night?.end());
-
-const leader = () => leaderOf(night.replicas.map(({ operator }) => operator));
-
-async function restaff(): Promise<void> {
-  while (night.replicas.length < 2) await night.startReplica();
-  await leader();
-}
 
 async function askForToken(): Promise<void> {
   const { admin, ecr } = night;
@@ -66,7 +58,7 @@ describe('while the leader gets SIGTERM', () => {
     const operator = ended[0]?.operator;
     expect(await operator?.exited).toEqual({ code: 0, signal: null });
     expect(operator?.logs(({ msg }) => msg === 'stopped')).toHaveLength(1);
-    await restaff();
+    await night.restaff();
   });
 });
 
@@ -79,16 +71,16 @@ describe('while every request takes two seconds', () => {
       const { namespaces } = endurance;
       await waitForToken(night.admin, { namespaces, auth: () => night.ecr.issued.at(-1)?.auth, timeoutMs: 30_000 });
     };
-    const before = await leader();
+    const before = await night.leader();
     expect(await endurance.under(slowly, { lastsMs: scaled(120_000, 5_000), during, calls: 1 })).toEqual([]);
-    expect(await leader()).toBe(before);
+    expect(await night.leader()).toBe(before);
   });
 
   test('and the leader gets SIGTERM, it ends within ten seconds, and the other goes on', async () => {
     let tookMs = Infinity;
     const begin: Begin = async (night) => {
       const end = await slowly(night);
-      const operator = await leader();
+      const { operator } = await night.leader();
       const from = performance.now();
       expect(await operator.stop()).toBe(0);
       tookMs = performance.now() - from;
@@ -96,7 +88,7 @@ describe('while every request takes two seconds', () => {
     };
     expect(await endurance.under(begin, { lastsMs: 5_000 })).toEqual([]);
     expect(tookMs).toBeLessThan(10_000);
-    await restaff();
+    await night.restaff();
   });
 });
 

@@ -34,6 +34,7 @@ export class History {
   readonly #versions: Version[] = [];
   readonly #stop = new AbortController();
   readonly #seen = new Set<string>();
+  #timeline = new AbortController(); // ends where etcd goes back
   readonly #running: Promise<unknown>;
 
   private constructor(admin: KubeApi) {
@@ -43,8 +44,25 @@ export class History {
 
   static async begin(admin: KubeApi): Promise<History> {
     const history = new History(admin);
-    while (history.#seen.size < collections.length) await sleep(10);
+    await history.#begun();
     return history;
+  }
+
+  /**
+   * Etcd has gone back, and its versions with it: a watch from a later one would show nothing until they have come again,
+   * and a version would be two. So all that was seen is forgotten, and what is there now begins the history.
+   */
+  async beginAnew(): Promise<void> {
+    this.#versions.length = 0;
+    this.#seen.clear();
+    const before = this.#timeline;
+    this.#timeline = new AbortController();
+    before.abort();
+    await this.#begun();
+  }
+
+  async #begun(): Promise<void> {
+    while (this.#seen.size < collections.length) await sleep(10);
   }
 
   /** All of them, or those since a mark. */
@@ -64,7 +82,10 @@ export class History {
   /** An API server that is away is waited for; what was missed meanwhile is read on from the last version. */
   async #follow(collection: Collection): Promise<void> {
     let from: string | null = null;
+    let timeline = this.#timeline;
     while (!this.#stop.signal.aborted) {
+      if (timeline !== this.#timeline) from = null;
+      timeline = this.#timeline;
       try {
         from ??= await this.#list(collection);
         from = await this.#watch(collection, from);
@@ -90,8 +111,9 @@ export class History {
     let version = from;
     const { dispatcher, headers } = this.#admin.transport;
     const query = new URLSearchParams({ watch: 'true', resourceVersion: from, allowWatchBookmarks: 'true' }).toString();
+    const signal = AbortSignal.any([this.#stop.signal, this.#timeline.signal]);
     const { statusCode, body } = await request(`${this.#admin.server}${path}?${query}`, {
-      ...{ dispatcher, headers, signal: this.#stop.signal, bodyTimeout: 0 },
+      ...{ dispatcher, headers, signal, bodyTimeout: 0 },
     });
     if (statusCode === 410) throw new VersionLost();
     if (statusCode !== 200) throw new Error(`watch: ${statusCode}`);
