@@ -109,6 +109,7 @@ describe('2: what is ours', () => {
     const made = wrote('secrets', 3, { code: 201 });
     expect(madeAnew(stepsOf(versions, [wrote('secrets', 0, { verb: 'delete' }), made]), name)).toHaveLength(1);
     expect(madeAnew(stepsOf(versions, [made]), name)).toEqual([]);
+    expect(madeAnew(stepsOf(versions, [wrote('secrets', 0, { verb: 'delete' })]), name)).toEqual([]); // a clone
   });
 });
 

@@ -21,7 +21,8 @@ export function madeAnew(steps: readonly Step[], secretName: string): string[] {
       if (isOurs) gone.add(after.key);
       return [];
     }
-    return gone.delete(after.key) ? [`the Secret ${after.key} was deleted and made anew`] : [];
+    // What somebody else puts there after us is theirs.
+    return gone.delete(after.key) && isOurs ? [`the Secret ${after.key} was deleted and made anew`] : [];
   });
 }
 
