@@ -3,7 +3,7 @@ import type { Condition, Status } from '../api/clusterEcrPullSecret.ts';
 import { apiVersion, kind, resourcesPath } from '../api/groupVersion.ts';
 import type { Clock } from '../clock.ts';
 import { statusOf, type ResourceFacts } from '../core/status.ts';
-import { outcomeOf } from '../errors.ts';
+import { outcomeOf, type Outcome } from '../errors.ts';
 import type { KubeClient } from '../kube/client.ts';
 import type { EventRecorder } from '../kube/eventRecorder.ts';
 import type { KubeObject } from '../kube/kubeObject.ts';
@@ -33,6 +33,7 @@ export class StatusWriter {
   readonly #options: StatusWriterOptions;
   readonly #pending = new Map<string, () => void>(); // name → what cancels its timer
   readonly #writtenAt = new Map<string, number>();
+  readonly #notBefore = new Map<string, number>(); // after a failure; monotonic ms
   readonly #writing = new Set<string>();
 
   constructor(options: StatusWriterOptions) {
@@ -42,8 +43,9 @@ export class StatusWriter {
   /** Something has changed that the status of this resource may show. */
   schedule(name: string): void {
     if (this.#pending.has(name)) return;
-    const sinceLast = this.#options.clock.monotonic() - (this.#writtenAt.get(name) ?? -INTERVAL_MS);
-    this.#arm(name, Math.max(FIRST_DELAY_MS, INTERVAL_MS - sinceLast));
+    const now = this.#options.clock.monotonic();
+    const next = (this.#writtenAt.get(name) ?? -Infinity) + INTERVAL_MS;
+    this.#arm(name, Math.max(FIRST_DELAY_MS, Math.max(next, this.#notBefore.get(name) ?? 0) - now));
   }
 
   stop(): void {
@@ -64,16 +66,24 @@ export class StatusWriter {
     this.#writing.add(name);
     try {
       await this.#writeIfChanged(name);
+      this.#notBefore.delete(name);
     } catch (error) {
-      const outcome = outcomeOf(error);
-      if (outcome.kind === 'Gone' || outcome.kind === 'Stopped') return;
-      // Our view of it was stale: the watch shows it soon.
-      const isStale = outcome.kind === 'Conflict';
-      if (!isStale) this.#options.log.warn({ kind, name, err: error }, 'status not written');
-      if (!this.#pending.has(name)) this.#arm(name, isStale ? INTERVAL_MS : RETRY_MS);
+      this.#failed(name, error);
     } finally {
       this.#writing.delete(name);
     }
+  }
+
+  #failed(name: string, error: unknown): void {
+    const outcome = outcomeOf(error);
+    if (outcome.kind === 'Gone' || outcome.kind === 'Stopped') return void this.#notBefore.delete(name);
+    const { clock, log } = this.#options;
+    if (outcome.kind !== 'Conflict') log.warn({ kind, name, err: error }, 'status not written');
+    this.#notBefore.set(name, clock.monotonic() + retryMs(outcome));
+    // What changed while it was under way waits as well.
+    this.#pending.get(name)?.();
+    this.#pending.delete(name);
+    this.schedule(name);
   }
 
   async #writeIfChanged(name: string): Promise<void> {
@@ -124,6 +134,12 @@ export class StatusWriter {
       });
     }
   }
+}
+
+function retryMs(outcome: Outcome): number {
+  // Our view of it was stale: the watch shows it soon.
+  if (outcome.kind === 'Conflict') return INTERVAL_MS;
+  return outcome.kind === 'Throttled' ? Math.max(RETRY_MS, outcome.retryAfterMs) : RETRY_MS;
 }
 
 // Ready and Refreshed are good when true, all others are told only while something is wrong.

@@ -9,7 +9,9 @@ import { connect } from '../../src/kube/connection.ts';
 import { Store } from '../../src/kube/store.ts';
 import { createLogger } from '../../src/observability/log.ts';
 import { Redactor } from '../../src/observability/redactor.ts';
+import { ThrottledError } from '../../src/errors.ts';
 import { eventually } from '../cluster/eventually.ts';
+import { FakeClock } from '../fakeClock.ts';
 import { startSandbox } from '../sandbox/sandbox.ts';
 
 const path = `${resourcesPath}/production`;
@@ -75,4 +77,32 @@ it('a status that somebody else has written meanwhile is not written over from a
   w.writer.schedule('production');
   await eventually('it has tried', () => w.tries() > 0);
   expect(w.admin.get(path)['status']).toEqual({ registryCount: 7 });
+});
+
+it('a write that is refused for a while is not tried again before its end, whatever changes meanwhile', async () => {
+  const clock = new FakeClock();
+  const sent: number[] = [];
+  const request = async (): Promise<never> => {
+    sent.push(clock.monotonic());
+    writer.schedule('production'); // something changes while it is under way
+    await Promise.resolve();
+    throw new ThrottledError('TooManyRequests', 'later', { retryAfterMs: 7_000 });
+  };
+  const resources = new Store<ResourceObject>({ clock });
+  const value = reduceResource({ ...manifest, metadata: { name: 'production', uid: 'u', resourceVersion: '1' } });
+  resources.set('production', { value, resourceVersion: '1' });
+  const log = createLogger({ level: 'error', redactor: new Redactor() });
+  const writer = new StatusWriter({
+    ...{ client: { request }, resources, clock, log, serverNow: () => clock.now(), factsOf: () => facts },
+    ...{ events: { record: () => {} }, beforeSend: () => {}, redact: (text: string) => text },
+  });
+  writer.schedule('production');
+  for (let second = 0; second < 20; second += 1) {
+    await clock.advance(1_000);
+    writer.schedule('production');
+  }
+  writer.stop();
+  const waits = sent.slice(1).map((at, index) => at - (sent[index] ?? 0));
+  expect(waits.length).toBeGreaterThan(0);
+  expect(Math.min(...waits)).toBeGreaterThanOrEqual(7_000);
 });
