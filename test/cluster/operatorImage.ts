@@ -11,10 +11,15 @@ const caBundle = '/etc/ssl/certs/ca-certificates.crt';
 
 /**
  * Builds the Dockerfile with buildah, without a registry: both of its base images are made of this machine's own node,
- * npm and shared libraries. Writes an archive as `docker save` does, named as the shipped Deployment wants it, and into `base` the plain Node
- * below it, as localhost/node-base:1.
+ * npm and shared libraries. Writes an archive as `docker save` does, named as the shipped Deployment wants it, into `again`
+ * what a second build makes, and into `base` the plain Node below it, as localhost/node-base:1.
  */
-export async function buildOperatorImage(o: { name: string; archive: string; base?: string }): Promise<void> {
+export async function buildOperatorImage(o: {
+  name: string;
+  archive: string;
+  again?: string;
+  base?: string;
+}): Promise<void> {
   const scratch = mkdtempSync(join(tmpdir(), 'ecr-image-'));
   const buildah = (...args: string[]) =>
     run(
@@ -37,17 +42,21 @@ export async function buildOperatorImage(o: { name: string; archive: string; bas
       rmSync(folder, { recursive: true });
     }
     const cache = join(homedir(), '.npm');
-    await buildah(
-      ...['bud', '--quiet', '--isolation=chroot', '--network=host', '--layers=false', '--pull-never'],
-      ...['--build-arg=BUILD_IMAGE=localhost/build-base', '--build-arg=NODE_IMAGE=localhost/node-base'],
-      ...(existsSync(cache) ? [`--volume=${cache}:/root/.npm`] : []),
-      ...['--tag', o.name, root],
-    );
     const push = async (image: string, { archive, name }: { archive: string; name: string }) => {
       rmSync(archive, { force: true });
       await buildah('push', '--quiet', image, `docker-archive:${archive}:${name}`);
     };
-    await push(o.name, o);
+    for (const archive of [o.archive, o.again]) {
+      if (archive === undefined) continue;
+      await buildah(
+        ...['bud', '--quiet', '--isolation=chroot', '--network=host', '--layers=false', '--pull-never'],
+        '--timestamp=0',
+        ...['--build-arg=BUILD_IMAGE=localhost/build-base', '--build-arg=NODE_IMAGE=localhost/node-base'],
+        ...(existsSync(cache) ? [`--volume=${cache}:/root/.npm`] : []),
+        ...['--tag', o.name, root],
+      );
+      await push(o.name, { archive, name: o.name });
+    }
     if (o.base) await push('localhost/node-base', { archive: o.base, name: 'localhost/node-base:1' });
   } finally {
     rmSync(scratch, { recursive: true, force: true });
