@@ -53,7 +53,7 @@ test('adds these files to its base, readable by everybody and written by nobody 
   expect(image.layers.at(-1)).toEqual([
     'drwxr-xr-x 0/0 app/',
     '-rw-r--r-- 0/0 app/LICENSE',
-    '-rw-r--r-- 0/0 app/ecr-pull-secrets.js',
+    '-rwxr-xr-x 0/0 app/ecr-pull-secrets.js',
     '-rw-r--r-- 0/0 app/ecr-pull-secrets.js.LEGAL.txt',
     '-rw-r--r-- 0/0 app/package.json',
   ]);
