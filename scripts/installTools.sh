@@ -13,7 +13,7 @@ oldest_go=1.21
 declare -A packages=(
   [git]=git [curl]=curl [openssl]=openssl [ip]=iproute2
   [containerd]=containerd [runc]=runc [docker-registry]=docker-registry
-  [buildah]=buildah [skopeo]=skopeo [/usr/lib/cni/bridge]=containernetworking-plugins
+  [buildah]=buildah [skopeo]=skopeo [faketime]=faketime [/usr/lib/cni/bridge]=containernetworking-plugins
 )
 
 go_version() { go env GOVERSION 2>/dev/null | sed 's/^go//'; }

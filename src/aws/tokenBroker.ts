@@ -122,6 +122,12 @@ export class TokenBroker {
     this.#tick();
   }
 
+  /** What was stored may be gone, or older ones be there again. */
+  storeAnew(): void {
+    this.#kept = textOf([]);
+    if (this.#o.isLeader()) this.#keep();
+  }
+
   /** When AWS will be asked next, ms on the server's clock; null where nothing is wanted. */
   nextRefreshAt(): number | null {
     const times = [...this.#refreshers.values()].map((refresher) => refresher.nextAttemptAt());

@@ -77,6 +77,10 @@ export async function startOperator(options: RunOptions, surroundings: Surroundi
   const elector: LeaderElector = new LeaderElector({
     ...{ client: leaseClient, namespace, name: operatorName, identity, clock, random, log },
     onChange: (leading) => void (leading ? lead() : follow()),
+    onRewind: () => {
+      controller.listAnew();
+      broker.storeAnew();
+    },
   });
   const isLeader = (): boolean => elector.isLeader();
   const assertLeading = (): void => controller.assertLeading();

@@ -152,6 +152,11 @@ export class Controller {
     this.#queue.clear();
   }
 
+  /** Nothing of what was seen can be relied upon: etcd was restored, and the watches may show nothing of that. */
+  listAnew(): void {
+    for (const reflector of reflectorsOf(this.#options.caches)) reflector.relist();
+  }
+
   /** Throws StoppedError where a write would be another leader's: called in the tick in which each is sent. */
   assertLeading(): void {
     if (!this.#options.isLeader()) throw new StoppedError('NotLeading', 'the lease is not ours');

@@ -17,6 +17,8 @@ export interface LeaderElectorOptions {
   renewDeadlineMs?: number;
   retryMs?: number;
   onChange: (leading: boolean) => void;
+  /** The Lease is older than it was: etcd was restored from a copy, and everything that was seen may be no more. */
+  onRewind?: () => void;
 }
 
 interface Moment {
@@ -47,7 +49,7 @@ export class LeaderElector {
   #running: Promise<void> | null = null;
 
   constructor(o: LeaderElectorOptions) {
-    this.#o = { leaseMs: 15_000, renewDeadlineMs: 10_000, retryMs: 2000, ...o };
+    this.#o = { leaseMs: 15_000, renewDeadlineMs: 10_000, retryMs: 2000, onRewind: () => undefined, ...o };
     this.#path = `/apis/coordination.k8s.io/v1/namespaces/${o.namespace}/leases`;
   }
 
@@ -155,7 +157,12 @@ export class LeaderElector {
   #observe(lease: Lease): void {
     const isChanged = JSON.stringify(this.#lease?.spec) !== JSON.stringify(lease.spec);
     if (isChanged) this.#changedAt = this.#o.clock.monotonic();
+    const isRewound = this.#lease !== null && isOlder(lease, this.#lease);
     this.#lease = lease;
+    if (!isRewound) return;
+    const { name, log, onRewind } = this.#o;
+    log.warn({ lease: name }, 'the lease is older than it was: etcd was restored');
+    onRewind();
   }
 
   #isHeldByOther(lease: Lease): boolean {
@@ -224,6 +231,15 @@ export class LeaderElector {
       log.warn({ lease: name, err }, 'the lease could not be given back: the next leader waits for its end');
     }
   }
+}
+
+// A cluster's resourceVersions are numbers that grow (KEP-5504). One object is never read from a cache.
+function isOlder(
+  { metadata: { resourceVersion: now = '' } }: Lease,
+  { metadata: { resourceVersion: before = '' } }: Lease,
+) {
+  const isNumber = /^[0-9]+$/;
+  return isNumber.test(now) && isNumber.test(before) && BigInt(now) < BigInt(before);
 }
 
 function isNotFound(error: unknown): boolean {

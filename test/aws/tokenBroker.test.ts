@@ -719,6 +719,19 @@ describe('after a restart', () => {
   });
 });
 
+test('what may be stored no more is stored anew, by the leader alone, and where there is something', async () => {
+  const bench = new Bench();
+  bench.broker.storeAnew();
+  expect(bench.writes).toBe(0);
+  await bench.run();
+  bench.stored = [];
+  bench.broker.storeAnew();
+  expect(bench.stored.map(({ auth }) => auth)).toEqual(['token-1']);
+  bench.isLeader = false;
+  bench.broker.storeAnew();
+  expect(bench.writes).toBe(2);
+});
+
 test('who leads again after a pause refreshes again, and finishes a check that was cut short', async () => {
   const bench = new Bench();
   await bench.run();

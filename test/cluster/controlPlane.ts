@@ -14,6 +14,8 @@ export interface ControlPlaneOptions {
   auditPolicy?: string | undefined;
   /** Further flags of kube-apiserver; they win over ours. */
   apiServerFlags?: readonly string[] | undefined;
+  /** Done to the folder before anything starts, such as to put another `certs/apiserver.crt` and its key there. */
+  prepare?: ((dir: string) => void) | undefined;
 }
 
 /** The users of the control plane, each with a token of its own: the audit log tells them apart. */
@@ -64,6 +66,7 @@ export class ControlPlane {
     const { port = await freePort() } = o;
     const server = `https://127.0.0.1:${port}`;
     const tokens = writeCredentials(dir, o.auditPolicy);
+    o.prepare?.(dir);
     const etcd = `http://127.0.0.1:${await freePort()}`;
     const flagsOfEtcd = etcdFlags(dir, etcd, `http://127.0.0.1:${await freePort()}`);
     const start: Starts = {

@@ -198,6 +198,39 @@ describe('keeping it', () => {
   });
 });
 
+describe('a lease that is older than it was', () => {
+  async function rewindsAfter(change: (server: LeaseServer) => void, isOther = false): Promise<number> {
+    const [server, clock] = [new LeaseServer(), new FakeClock()];
+    server.version = 1000;
+    if (isOther) server.heldBy('other');
+    let rewinds = 0;
+    candidate(server, clock, { onRewind: () => (rewinds += 1) });
+    await clock.advance(4000);
+    change(server);
+    await clock.advance(8000);
+    return rewinds;
+  }
+
+  const restore = (server: LeaseServer): void => {
+    server.version = 99; // and a hundred it is, below a thousand as numbers go
+    server.put(server.lease!);
+  };
+
+  it.each([false, true])('tells once that etcd was restored (another one holds it: %s)', async (isOther) => {
+    expect(await rewindsAfter(restore, isOther)).toBe(1);
+  });
+
+  it('tells it where the copy had none', async () => {
+    const gone = (server: LeaseServer): void => void Object.assign(server, { version: 99, lease: null });
+    expect(await rewindsAfter(gone)).toBe(1);
+  });
+
+  it('is told apart from one that somebody edits, or deletes', async () => {
+    expect(await rewindsAfter((server) => void server.put(server.lease!))).toBe(0);
+    expect(await rewindsAfter((server) => void (server.lease = null))).toBe(0);
+  });
+});
+
 describe('losing it', () => {
   it('ten seconds after the last renewal that went well was sent', async () => {
     const { server, clock, leads, changes } = await leading();

@@ -1,0 +1,156 @@
+import { join } from 'node:path';
+import { setTimeout as sleep } from 'node:timers/promises';
+import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { eventually } from '../cluster/eventually.ts';
+import type { KubeObject } from '../cluster/kubeApi.ts';
+import { isLong, scaled } from '../cluster/scaled.ts';
+import { resourcePath, waitForCondition } from '../cluster/served.ts';
+import { Endurance, type Begin } from './endure.ts';
+import { Night } from './night.ts';
+import { agedCertificate, ShiftedClock } from './shiftedClock.ts';
+
+// Wall clocks that are wrong, while the monotonic ones go on. AWS refuses what is signed more than five minutes off.
+
+const whyNot = ShiftedClock.whyNot();
+if (whyNot !== null) console.log(`skipped: ${whyNot}`);
+const hour = 3_600; // s
+const minute = 60;
+const leasePath = '/apis/coordination.k8s.io/v1/namespaces/ecr-pull-secrets/leases/ecr-pull-secrets';
+
+let night: Night;
+let endurance: Endurance;
+let clocks: ShiftedClock[];
+
+beforeAll(async () => {
+  if (whyNot !== null) return;
+  night = await Night.begin({ prepare: agedCertificate });
+  night.ecr.oldestSignatureMs = 5 * minute * 1_000;
+  clocks = [1, 2].map((number) => new ShiftedClock(join(night.cluster.dir, `clock-${number}`)));
+  let started = 0;
+  night.usual = () => ({ env: { ...clocks[started++ % clocks.length]?.env, TZ: 'Europe/Berlin' } });
+  endurance = await Endurance.begin(night);
+});
+afterAll(() => night?.end());
+
+function shifted(...seconds: readonly [number, number]): () => void {
+  for (const [at, clock] of clocks.entries()) clock.shift(seconds[at] ?? 0);
+  return () => {
+    for (const clock of clocks) clock.shift(0);
+  };
+}
+
+async function leaseNow(): Promise<{ holderIdentity: string; leaseTransitions: number }> {
+  const lease = await night.admin.get<KubeObject & { spec: { holderIdentity: string; leaseTransitions: number } }>(
+    leasePath,
+  );
+  if (lease === null) throw new Error('there is no lease');
+  return { holderIdentity: lease.spec.holderIdentity, leaseTransitions: lease.spec.leaseTransitions };
+}
+
+/** No token is thought to have ended, nor is one that is good told to be bad. */
+async function expectGoodTokens(): Promise<void> {
+  await waitForCondition(night.admin, 'Refreshed', ({ status }) => status === 'True', { timeoutMs: 5_000 });
+  for (const { operator } of night.replicas) {
+    expect(operator.logs(({ msg }) => /expired/.test(msg)).map(({ msg }) => msg)).toEqual([]);
+  }
+}
+
+/** Somebody asks for a fresh token, and every namespace gets it. */
+async function refresh(): Promise<void> {
+  await sleep(Math.max(0, (night.ecr.calls.at(-1)?.time ?? 0) + 10_000 - Date.now())); // never sooner after a try
+  const { length } = night.ecr.issued;
+  const annotations = { 'ecr.pullsecrets.io/refresh-requested-at': new Date().toISOString() };
+  await night.admin.patch(resourcePath(), { metadata: { annotations } });
+  await eventually('there is a fresh token', () => night.ecr.issued.length > length, 30_000);
+  await night.whole(endurance.namespaces);
+}
+
+const offsets: [string, number][] = [
+  ['three hours ahead', 3 * hour],
+  ['three hours behind', -3 * hour],
+];
+
+describe.skipIf(whyNot !== null)('while the clock of the operator', () => {
+  test.each(offsets)('is %s from its start, it serves, keeps its tokens, and gets fresh ones', async (_, seconds) => {
+    await expectGoodTokens();
+    const begin: Begin = async (night) => {
+      await night.killAll();
+      const back = shifted(seconds, seconds);
+      await Promise.all([night.startReplica(), night.startReplica()]);
+      return back;
+    };
+    const during = async () => {
+      await expectGoodTokens();
+      expect(night.ecr.calls.length).toBe(calls);
+      await refresh();
+    };
+    const calls = night.ecr.calls.length;
+    // Once the signature is refused, and signed anew by AWS' own clock.
+    expect(await endurance.under(begin, { lastsMs: 3_000, during, calls: 2 })).toEqual([]);
+  });
+
+  const jumps: [string, number][] = [
+    ['three hours ahead', 3 * hour],
+    ['three hours back', -3 * hour],
+    ['an hour ahead, as summer time begins on a clock that is kept by local time', hour],
+    ['an hour back, as summer time ends on such a clock', -hour],
+  ];
+  test.each(isLong ? jumps : jumps.slice(0, 2))('jumps %s and returns, nobody else leads', async (_, seconds) => {
+    await night.leader();
+    const before = await leaseNow();
+    const during = () => expectGoodTokens();
+    const begin: Begin = () => shifted(seconds, seconds);
+    expect(await endurance.under(begin, { lastsMs: scaled(60_000, 6_000), during })).toEqual([]);
+    expect(await leaseNow()).toEqual(before);
+  });
+
+  test.runIf(isLong)('runs at half the pace, and then at double, nobody else leads', async () => {
+    const before = await leaseNow();
+    const begin: Begin = () => {
+      const begun = performance.now();
+      const timer = setInterval(() => {
+        const passed = (performance.now() - begun) / 1_000;
+        const offset = passed < 30 ? -passed / 2 : passed - 45;
+        shifted(Math.round(offset), Math.round(offset));
+      }, 500);
+      return () => {
+        clearInterval(timer);
+        shifted(0, 0);
+      };
+    };
+    expect(await endurance.under(begin, { lastsMs: 60_000 })).toEqual([]);
+    expect(await leaseNow()).toEqual(before);
+  });
+});
+
+describe.skipIf(whyNot !== null)('while the clocks of two replicas', () => {
+  test.each<[string, readonly [number, number]]>([
+    ['three hours ahead of', [3 * hour, 0]],
+    ['six hours behind', [-3 * hour, 3 * hour]],
+  ])('differ, the one %s the other, neither takes the lease of the other', async (_, seconds) => {
+    await night.leader();
+    const before = await leaseNow();
+    // Longer than a lease: by the other's clock it ended long ago, or will not for hours.
+    const begin: Begin = () => shifted(...seconds);
+    expect(await endurance.under(begin, { lastsMs: scaled(60_000, 18_000), during: expectGoodTokens })).toEqual([]);
+    expect(await leaseNow()).toEqual(before);
+  });
+
+  test('differ by six hours, a dead leader is followed within its lease and by one', async () => {
+    const begin: Begin = async () => {
+      const back = shifted(3 * hour, -3 * hour);
+      await sleep(4_000); // it is renewed by that clock
+      await (await night.leader()).operator.kill();
+      return back;
+    };
+    const during = async () => void (await night.leader());
+    expect(await endurance.under(begin, { lastsMs: 1_000, during })).toEqual([]);
+    await night.startReplica();
+  });
+});
+
+test.skipIf(whyNot !== null)('afterwards nothing is written, and AWS is left alone', async () => {
+  const calls = night.ecr.calls.length;
+  expect(await night.quiet()).toEqual([]);
+  expect(night.ecr.calls.length).toBe(calls);
+});
