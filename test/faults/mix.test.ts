@@ -12,6 +12,7 @@ const first = Number(process.env['FAULT_SEED'] ?? 1);
 const count = isLong ? 200 : 10;
 const nightsEach = 20; // of one control plane: what is judged grows with all that happened before
 const lastsMs = isLong ? 10_000 : 5_000;
+const lingersMs = 1_500; // what is delayed still arrives
 const seeds = Array.from({ length: count }, (_, index) => first + index);
 const blocks = Array.from({ length: Math.ceil(count / nightsEach) }, (_, index) =>
   seeds.slice(index * nightsEach, (index + 1) * nightsEach),
@@ -70,7 +71,7 @@ describe.each(blocks)('while faults drawn by lot come several at once,', (...blo
     'the operator loses nothing and ends where it should, with seed $seed',
     async (plan) => {
       console.log(described(plan));
-      expect(await endurance.under(bad(plan), { lastsMs }), described(plan)).toEqual([]);
+      expect(await endurance.under(bad(plan), { lastsMs, lingersMs }), described(plan)).toEqual([]);
     },
   );
 
