@@ -57,7 +57,7 @@ describe('while the leader gets SIGTERM', () => {
     expect(await endurance.under(begin, { lastsMs: 3_000 })).toEqual([]);
     const operator = ended[0]?.operator;
     expect(await operator?.exited).toEqual({ code: 0, signal: null });
-    expect(operator?.logs(({ msg }) => msg === 'stopped')).toHaveLength(1);
+    expect(operator?.logs(({ message }) => message === 'stopped')).toHaveLength(1);
     await night.restaff();
   });
 });
