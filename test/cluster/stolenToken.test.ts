@@ -216,7 +216,9 @@ describe('the takeover by a Secret that holds a token of another ServiceAccount'
     await eventually(
       'it is told in the log',
       () =>
-        operator.logs(({ level, msg }) => level === 'warn' && /Policy ecr-pull-secrets is not in force/.test(msg))[0],
+        operator.logs(
+          ({ level, message }) => level === 'warn' && /Policy ecr-pull-secrets is not in force/.test(message),
+        )[0],
     );
 
     const { apiVersion, kind, metadata, ...rest } = binding as KubeObject;

@@ -51,7 +51,7 @@ async function leaseNow(): Promise<{ holderIdentity: string; leaseTransitions: n
 async function expectGoodTokens(): Promise<void> {
   await waitForCondition(night.admin, 'Refreshed', ({ status }) => status === 'True', { timeoutMs: 5_000 });
   for (const { operator } of night.replicas) {
-    expect(operator.logs(({ msg }) => /expired/.test(msg)).map(({ msg }) => msg)).toEqual([]);
+    expect(operator.logs(({ message }) => /expired/.test(message)).map(({ message }) => message)).toEqual([]);
   }
 }
 

@@ -42,7 +42,7 @@ function warnings(namespace: string): string[] {
   return night.replicas.flatMap(({ operator }) =>
     operator
       .logs((line) => ['warn', 'error'].includes(line.level) && JSON.stringify(line).includes(namespace))
-      .map(({ message }) => String(message)),
+      .map(({ message }) => message),
   );
 }
 
