@@ -9,7 +9,7 @@ import type { AwsService } from './awsEndpoints.ts';
  */
 export function createAwsTransport(env: NodeJS.ProcessEnv): NodeHttpHandler {
   return new NodeHttpHandler({
-    connectionTimeout: 5_000, // ms, as all of these
+    connectionTimeout: 12_000, // ms, as all of these; a resolver asks its second server after five seconds, twice where need be
     requestTimeout: 10_000, // until the headers are there
     throwOnRequestTimeout: true, // else it is only a warning
     socketTimeout: 10_000, // silence, e.g. in the middle of a body
