@@ -19,7 +19,8 @@ describe('a control plane', () => {
   afterAll(() => cluster?.stop());
 
   test('is the pinned Kubernetes', async () => {
-    const goMod = readFileSync(new URL('harness/kube/go.mod', import.meta.url), 'utf8');
+    const folder = process.env['CLUSTER_KUBERNETES'] === 'oldest' ? 'kube-oldest' : 'kube';
+    const goMod = readFileSync(new URL(`harness/${folder}/go.mod`, import.meta.url), 'utf8');
     const version = await cluster.admin.get<{ gitVersion: string }>('/version');
     expect(goMod).toContain(`k8s.io/kubernetes ${version?.gitVersion}\n`);
   });
