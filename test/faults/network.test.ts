@@ -1,3 +1,5 @@
+import { writeFileSync } from 'node:fs';
+import { join } from 'node:path';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { ApiServerProxy } from '../cluster/apiServerProxy.ts';
 import { eventually } from '../cluster/eventually.ts';
@@ -18,11 +20,20 @@ const relays: TcpRelay[] = [];
 const places = new Map<ApiServerProxy, NetworkNamespace>();
 
 /** A way from the namespace to a port of the machine's loopback. */
-async function way(namespace: NetworkNamespace, url: string): Promise<string> {
-  const { protocol, hostname, port } = new URL(url);
-  const relay = await TcpRelay.start({ host: hostname, port: Number(port) }, { host: namespace.host });
+async function way(namespace: NetworkNamespace, url: string, port?: number): Promise<TcpRelay> {
+  const { hostname: host, port: target } = new URL(url);
+  const at = { host: namespace.host, ...(port !== undefined && { port }) };
+  const relay = await TcpRelay.start({ host, port: Number(target) }, at);
   relays.push(relay);
-  return `${protocol}//${relay.host}:${relay.port}`;
+  return relay;
+}
+
+/** AWS has one name for both replicas, or their tokens would not be the same. */
+function knowingAws(namespace: NetworkNamespace): string[] {
+  const hosts = join(night.cluster.dir, `hosts-${namespace.host}`);
+  writeFileSync(hosts, `127.0.0.1 localhost\n${namespace.host} aws.test\n`);
+  const script = `mount --bind '${hosts}' /etc/hosts && exec "$@"`;
+  return [...namespace.command, 'unshare', '--mount', 'sh', '-c', script, 'sh'];
 }
 
 beforeAll(async () => {
@@ -30,14 +41,17 @@ beforeAll(async () => {
   night = await Night.begin();
   const namespaces = [1, 2].map(() => NetworkNamespace.create(night.cluster.ledger));
   const options: ReplicaOptions[] = [];
+  let port: number | undefined;
   for (const namespace of namespaces) {
+    port = (await way(namespace, night.ecr.url, port)).port;
     options.push({
-      within: { command: namespace.command, address: namespace.address },
-      env: { AWS_ENDPOINT_URL: await way(namespace, night.ecr.url) },
+      within: { command: knowingAws(namespace), address: namespace.address },
+      env: { AWS_ENDPOINT_URL: `http://aws.test:${port}` },
       tlsServerName: 'kubernetes',
-      serverOf: (proxy) => {
+      serverOf: async (proxy) => {
         places.set(proxy, namespace);
-        return way(namespace, proxy.url);
+        const relay = await way(namespace, proxy.url);
+        return `https://${relay.host}:${relay.port}`;
       },
     });
   }
