@@ -48,7 +48,7 @@ describe('while a crowd writes at once to the ServiceAccounts and Secrets of thr
   const plan = writers.map((writer, i) => ({
     ...writer,
     kind: kinds[Math.floor(i / 3) % 3],
-    afterMs: random() * 1_000,
+    afterMs: Math.floor(random() * 4) * 250, // many of them in the same moment
   }));
   let collisions = 0;
 
