@@ -1,7 +1,7 @@
 import { fileURLToPath } from 'node:url';
 import { defineConfig } from 'vitest/config';
 
-// Two files at a time: each has a control plane of its own, and all of them wait most of the time. `npm run test:faults`
+// Three files at a time: each has a control plane of its own, and all of them wait most of the time. `npm run test:faults`
 // runs it.
 export default defineConfig({
   test: {
@@ -9,7 +9,7 @@ export default defineConfig({
     include: ['test/faults/*.test.ts'],
     globalSetup: 'test/cluster/globalSetup.ts',
     pool: 'forks',
-    maxWorkers: 2,
+    maxWorkers: 3,
     testTimeout: 600_000,
     hookTimeout: 180_000,
     teardownTimeout: 60_000,
