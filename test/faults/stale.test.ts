@@ -47,10 +47,11 @@ function reconnected(route: () => Route): Begin {
 /** Between the rounds everything is read from the other server again. */
 async function seeing(): Promise<void> {
   stale.resume();
-  await eventually('it sees what happens', async () => {
+  const sees = async () => {
     const { status } = await stale.admin.request('GET', '/api/v1/namespaces', { timeoutMs: 2_000 });
     return status === 200;
-  });
+  };
+  await eventually('it sees what happens', sees, 120_000); // its client of etcd has a back-off of its own
   for (const { proxy } of night.replicas) proxy.reset();
 }
 
