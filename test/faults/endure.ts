@@ -108,7 +108,8 @@ export class Endurance {
     await this.#isTold();
     const now = await this.#night.quiet();
     const late = this.#over.flatMap(({ since, name }) =>
-      told(this.#night.writes(since)).filter((write) => write.includes(` ${name}-`)),
+      // An event comes after what it tells of.
+      told(this.#night.writes(since)).filter((write) => write.includes(` ${name}-`) && !write.includes('/events/')),
     );
     return [...now, ...late.map((write) => `after its round was over: ${write}`)];
   }
