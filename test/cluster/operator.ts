@@ -41,7 +41,7 @@ export interface OperatorOptions {
 export interface LogLine {
   level: string;
   time: string;
-  msg: string;
+  message: string;
   [field: string]: unknown;
 }
 

@@ -202,7 +202,7 @@ export class Night {
     return this.#replicas.flatMap(({ operator }) =>
       operator
         .logs(({ level }) => level === 'error' || level === 'fatal')
-        .map(({ msg }) => `logged as an error: ${msg}`),
+        .map(({ message }) => `logged as an error: ${message}`),
     );
   }
 }

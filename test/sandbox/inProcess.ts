@@ -11,7 +11,7 @@ export interface InProcessOptions {
 
 export interface LogLine {
   readonly level: string;
-  readonly msg: string;
+  readonly message: string;
   readonly [field: string]: unknown;
 }
 
