@@ -212,7 +212,7 @@ describe('a lease that is older than it was', () => {
   }
 
   const restore = (server: LeaseServer): void => {
-    server.version = 99; // and a hundred it is, below a thousand as numbers go
+    server.version = 998; // 999 it becomes, below 1003 as numbers go
     server.put(server.lease!);
   };
 
@@ -221,7 +221,7 @@ describe('a lease that is older than it was', () => {
   });
 
   it('tells it where the copy had none', async () => {
-    const gone = (server: LeaseServer): void => void Object.assign(server, { version: 99, lease: null });
+    const gone = (server: LeaseServer): void => void Object.assign(server, { version: 998, lease: null });
     expect(await rewindsAfter(gone)).toBe(1);
   });
 
