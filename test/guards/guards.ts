@@ -89,7 +89,7 @@ export const guards: readonly Guard[] = [
     file: 'src/kube/streamLines.ts',
     line: '      return this.#ending.abort(error);',
     instead: '      return void error;',
-    test: 'test/kube/client.test.ts',
+    test: 'test/kube/reflector.test.ts',
   },
   {
     what: 'a watch that ends in the middle of an event is told from one that ended',
@@ -134,7 +134,7 @@ export const guards: readonly Guard[] = [
     file: 'src/aws/tokenRefresher.ts',
     line: '  #received(token: AuthorizationToken): void {\n    endOfLife({ ...token, outliveSession: this.#want?.outliveSession ?? false });\n',
     instead: '  #received(token: AuthorizationToken): void {\n',
-    test: 'test/operator/tokens.test.ts',
+    test: 'test/aws/tokenBroker.test.ts',
   },
   {
     what: 'no attempt at AWS comes within ten seconds of the last',
@@ -170,6 +170,6 @@ export const guards: readonly Guard[] = [
     file: 'src/observability/redactor.ts',
     line: 'if (this.#pieces.size === 0) return text;',
     instead: 'if (this.#pieces.size >= 0) return text;',
-    test: 'test/operator/secrecy.test.ts',
+    test: 'test/observability/log.test.ts',
   },
 ];

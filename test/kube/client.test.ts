@@ -357,6 +357,33 @@ describe('connections', () => {
   });
 });
 
+describe('a watch', () => {
+  const event = JSON.stringify({ type: 'ADDED', object: { kind: 'Namespace', metadata: { name: 'team-a' } } });
+
+  async function watched(text: string): Promise<number> {
+    const server = await startServer((_, response) => {
+      response.writeHead(200, { 'content-type': 'application/json' });
+      response.end(text);
+    });
+    const { client } = clientFor(server);
+    const { signal } = new AbortController();
+    let events = 0;
+    for await (const _ of client.watch({ path: list.path, query: {}, signal, idleMs: 60_000 })) events += 1;
+    return events;
+  }
+
+  it('that ends between two events has ended', async () => {
+    expect(await watched(`${event}\n${event}\n`)).toBe(2);
+  });
+
+  it('that ends in the middle of an event has failed', async () => {
+    expect(await failure(watched(`${event}\n${event.slice(0, 30)}`))).toMatchObject({
+      code: 'Network',
+      message: 'the watch ended in the middle of an event',
+    });
+  });
+});
+
 describe('beforeSend', () => {
   it('is called when the connection stands, and what it throws leaves the request unsent', async () => {
     const server = await startServer((_, response) => answer(response, 200, { kind: 'List', items: [] }), {
