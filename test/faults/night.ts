@@ -128,8 +128,9 @@ export class Night {
   }
 
   /** The one that leads, once one does. */
-  async leader(): Promise<Replica> {
-    const operator = await leaderOf(this.replicas.map((replica) => replica.operator));
+  async leader(timeoutMs = 30_000): Promise<Replica> {
+    const operators = this.replicas.map((replica) => replica.operator);
+    const operator = await leaderOf(operators, timeoutMs);
     const found = this.replicas.find((replica) => replica.operator === operator);
     if (found === undefined) throw new Error('nobody leads');
     return found;

@@ -157,7 +157,7 @@ describe('while the operator starts and the API server that it reads from sees n
         await eventually('it listens', () => operator.health('healthz'));
         expect((await operator.health('healthz')).status).toBe(200);
       }
-      await night.leader();
+      await night.leader(60_000); // the policy is waited for first
       for (const { operator } of night.replicas) expect((await operator.health('readyz')).status).not.toBe(200);
       expect(night.writes().filter(({ objectRef }) => objectRef?.resource === 'serviceaccounts')).toEqual([]);
     };
