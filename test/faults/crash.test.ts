@@ -106,11 +106,14 @@ test('the reference: a round without a fault', async () => {
 
 describe.each(['before', 'after'] as const)('killed %s the API server has done', (when) => {
   test('each of the writes, one after the other', async () => {
+    // So many there are in each round; the token is stored in the first alone, and how often the status is told is not always
+    // the same.
+    const sure = reference.writes.filter((write) => /secrets\/ecr-pull$|serviceaccounts/.test(write)).length;
     for (let at = 1; at <= reference.writes.length; at++) {
       const { counts, killed } = await round(`${when}-${at}`, { at, when });
       const which = `${when} write ${at} (${reference.writes[at - 1]})`;
       expect(moreThan(reference.counts, counts), which).toEqual([]);
-      if (at < reference.writes.length - 2) expect(killed, which).toBe(true);
+      if (at <= sure) expect(killed, which).toBe(true);
     }
   });
 });

@@ -114,5 +114,6 @@ describe('while etcd is restored from a copy, the operator', () => {
 });
 
 test('afterwards nothing is written', async () => {
+  await sleep(2_000); // the last status
   expect(await night.quiet()).toEqual([]);
 });
