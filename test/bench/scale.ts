@@ -158,7 +158,7 @@ async function restart(name: string) {
   const operator = await start(name);
   await eventually(
     'it has looked at all',
-    async () => (await operator.metric('ecr_pull_secrets_queue_depth{lane="urgent"}')) === 0,
+    async () => ((await operator.metric('ecr_pull_secrets_namespaces{resource="scale",state="ready"}')) ?? 0) >= N,
   );
   const seconds = (performance.now() - begun) / 1_000;
   await sleep(5_000);
