@@ -8,6 +8,7 @@ import type { KubeApi } from './kubeApi.ts';
 import { installDeploy, leaderOf, operatorUser, startOperator, type Operator } from './operator.ts';
 import { scaled } from './scaled.ts';
 import {
+  askForRefresh,
   accountPath,
   authIn,
   createNamespaces,
@@ -76,8 +77,7 @@ async function stale(among: readonly string[]): Promise<string[]> {
 async function requestRefresh(): Promise<void> {
   const calls = ecr.calls.length;
   await sleep(Math.max(0, (ecr.calls.at(-1)?.time ?? 0) + 10_100 - Date.now()));
-  const annotations = { 'ecr.pullsecrets.io/refresh-requested-at': new Date().toISOString() };
-  await admin.patch(resourcePath(), { metadata: { annotations } });
+  await askForRefresh(admin);
   await eventually('ECR is asked', () => ecr.calls.length > calls, 20_000);
 }
 

@@ -7,6 +7,7 @@ import { eventually } from './eventually.ts';
 import type { KubeApi, KubeObject } from './kubeApi.ts';
 import { installDeploy, operatorUser, startOperator, type Operator } from './operator.ts';
 import {
+  askForRefresh,
   accountPath,
   authIn,
   conditionOf,
@@ -46,13 +47,7 @@ afterAll(async () => {
 
 const start = () => startOperator({ cluster, env: ecr.env, server: proxy.url });
 
-async function read<T extends KubeObject = KubeObject>(path: string): Promise<T> {
-  const object = await admin.get<T>(path);
-  if (object === null) throw new Error(`${path} is not there`);
-  return object;
-}
-
-const status = async () => (await read<PullSecretResource>(resourcePath())).status;
+const status = async () => (await admin.read<PullSecretResource>(resourcePath())).status;
 
 /** All that the operator tried to change in these namespaces, events too. */
 function writesIn(namespaces: readonly string[], since = 0): string[] {
@@ -62,9 +57,8 @@ function writesIn(namespaces: readonly string[], since = 0): string[] {
 
 /** A new token for everybody who is served, ten seconds after the last one at the earliest. */
 async function refresh(): Promise<void> {
-  const before = authIn(await read(secretPath('team-0')));
-  const annotations = { 'ecr.pullsecrets.io/refresh-requested-at': new Date().toISOString() };
-  await admin.patch(resourcePath(), { metadata: { annotations } });
+  const before = authIn(await admin.read(secretPath('team-0')));
+  await askForRefresh(admin);
   await admin.waitFor(secretPath('team-0'), (secret: KubeObject) => authIn(secret) !== before);
 }
 
@@ -108,7 +102,7 @@ describe('a foreign Secret of our name', () => {
       await admin.waitFor(accountPath(name));
       await create(name);
     }
-    before = await Promise.all(namespaces.map((name) => read(secretPath(name))));
+    before = await Promise.all(namespaces.map((name) => admin.read(secretPath(name))));
     operator = await start();
     await admin.create(resource());
     await waitUntilServed(admin, ['team-0', 'team-1']);
@@ -135,17 +129,17 @@ describe('a foreign Secret of our name', () => {
     operator = await start();
     await eventually('the new leader has looked', async () => (await blockedNamespaces()) === 5);
     await refresh();
-    expect(await Promise.all(namespaces.map((name) => read(secretPath(name))))).toEqual(before);
-    const accounts = await Promise.all(namespaces.map((name) => read(accountPath(name))));
+    expect(await Promise.all(namespaces.map((name) => admin.read(secretPath(name))))).toEqual(before);
+    const accounts = await Promise.all(namespaces.map((name) => admin.read(accountPath(name))));
     expect(accounts.flatMap(entriesOf)).toEqual([]);
     expect(writesIn(namespaces)).toEqual([]);
   });
 
   test.each(namespaces.slice(0, 4))('%s is handed over by the one label of the message', async (name) => {
-    const { uid } = (await read(secretPath(name))).metadata;
+    const { uid } = (await admin.read(secretPath(name))).metadata;
     await runAdviceOf(await failureOf(name), 'label --overwrite');
     await waitUntilServed(admin, [name], 10_000);
-    const ours = authIn(await read(secretPath('team-0')));
+    const ours = authIn(await admin.read(secretPath('team-0')));
     const secret = await admin.waitFor(secretPath(name), (secret: KubeObject) => authIn(secret) === ours, 10_000);
     expect(secret.metadata.uid).toBe(uid);
   });
@@ -154,9 +148,9 @@ describe('a foreign Secret of our name', () => {
     const name = 'foreign-opaque';
     await runAdviceOf(await failureOf(name), 'label --overwrite');
     await eventually('the message tells', async () => /another type/.test(await failureOf(name)), 10_000);
-    const { resourceVersion } = (await read(secretPath(name))).metadata;
+    const { resourceVersion } = (await admin.read(secretPath(name))).metadata;
     await sleep(1_000);
-    expect((await read(secretPath(name))).metadata.resourceVersion).toBe(resourceVersion);
+    expect((await admin.read(secretPath(name))).metadata.resourceVersion).toBe(resourceVersion);
     await runAdviceOf(await failureOf(name), 'delete');
     await waitUntilServed(admin, [name], 10_000);
     await eventually('nothing is blocked any more', async () => !(await isBlocked()), 10_000);
@@ -171,7 +165,7 @@ describe('a foreign Secret of our name', () => {
     operator.cont();
     await waitForCondition(admin, 'Blocked', ({ message }) => message.startsWith('1 of 7 namespaces: team-1'));
     await sleep(1_000);
-    expect((await read(secretPath('team-1'))).metadata).toEqual(metadata);
+    expect((await admin.read(secretPath('team-1'))).metadata).toEqual(metadata);
     await admin.delete(secretPath('team-1'));
     await waitUntilServed(admin, ['team-1'], 10_000);
     await eventually('nothing is blocked any more', async () => !(await isBlocked()), 10_000);
@@ -195,7 +189,7 @@ describe('a foreign Secret of our name', () => {
     expect(writesIn([name], mark)[0]).toBe(`patch ${name}/secrets/ecr-pull: 409`);
     proxy.inject = () => null;
     await waitForCondition(admin, 'Blocked', ({ message }) => message.includes(`namespaces: ${name}`));
-    expect((await read(secretPath(name))).metadata).toEqual(metadata);
+    expect((await admin.read(secretPath(name))).metadata).toEqual(metadata);
     await admin.delete(`/api/v1/namespaces/${name}`);
     await eventually('nothing is blocked any more', async () => !(await isBlocked()), 20_000);
   });
@@ -232,7 +226,7 @@ describe('a namespace that is on its way out', () => {
     await sleep(6_000); // longer than a removal waits
     expect(writesIn(leaving, mark)).toEqual([]);
     expect(warnings()).toEqual([]);
-    expect(authIn(await read(secretPath(heldByOurs)))).toBeUndefined();
+    expect(authIn(await admin.read(secretPath(heldByOurs)))).toBeUndefined();
     await waitForCondition(admin, 'Ready', ({ message }) => message.endsWith('in 7 namespaces'));
     expect(await status()).toMatchObject({ namespacesReady: '7/7', failures: [] });
     expect(conditionOf(await admin.get(resourcePath()), 'Ready')?.status).toBe('True');

@@ -86,6 +86,13 @@ export class KubeApi {
     return answer.status === 404 ? null : succeeded(`GET ${path}`, answer);
   }
 
+  /** What must be there. */
+  async read<T = KubeObject>(path: string): Promise<T> {
+    const object = await this.get<T>(path);
+    if (object === null) throw new Error(`${path} is not there`);
+    return object;
+  }
+
   async list<T = KubeObject>(path: string, query: Record<string, string> = {}): Promise<T[]> {
     const answer = await this.request<{ items: T[] | null }>('GET', path, { query });
     return succeeded(`GET ${path}`, answer).items ?? [];

@@ -6,7 +6,7 @@ import { eventually } from './eventually.ts';
 import type { KubeApi, KubeObject } from './kubeApi.ts';
 import { installDeploy, startOperator, type Operator } from './operator.ts';
 import { scaled } from './scaled.ts';
-import { createNamespaces, resource, resourcePath, secretPath, authIn, waitUntilServed } from './served.ts';
+import { askForRefresh, createNamespaces, resource, secretPath, authIn, waitUntilServed } from './served.ts';
 import { StandInEcr } from './standInEcr.ts';
 
 // What it is all for: pods on a kubelet pull true ECR names, and go on pulling while tokens come and go.
@@ -63,10 +63,9 @@ async function failedPulls(): Promise<string[]> {
 }
 
 /** At once; ten seconds after the last call at the earliest. */
-async function askForRefresh(): Promise<void> {
+async function refresh(): Promise<void> {
   const calls = ecr.calls.length;
-  const annotations = { 'ecr.pullsecrets.io/refresh-requested-at': new Date().toISOString() };
-  await admin.patch(resourcePath(), { metadata: { annotations } });
+  await askForRefresh(admin);
   await eventually('ECR is asked', () => ecr.calls.length > calls);
 }
 
@@ -93,7 +92,7 @@ test('tokens of 30 s: a new pod every 5 s, no pull fails, and no dead token is s
   for (const name of ['before', 'after']) await admin.delete(`/api/v1/namespaces/${namespaces[0]}/pods/${name}`);
   ecr.lifeMs = lifeMs;
   const asked = Date.now();
-  await askForRefresh();
+  await refresh();
   for (const name of namespaces) {
     const isShort = (secret: KubeObject) => ecr.issuedAtOf(authIn(secret) ?? '') >= asked;
     await admin.waitFor(secretPath(name), isShort);

@@ -152,6 +152,13 @@ export async function waitForToken(
   );
 }
 
+/** By the annotation that people use for it; sooner than ten seconds after the last call the operator waits: `StandInEcr.rested`. */
+export async function askForRefresh(admin: KubeApi): Promise<void> {
+  await admin.patch(resourcePath(), {
+    metadata: { annotations: { [annotations.refreshRequestedAt]: new Date().toISOString() } },
+  });
+}
+
 /** What the operator wrote of pull secrets and ServiceAccounts: not its Lease, status, events, token store, dry runs. */
 export function servingWrites(cluster: Cluster, since: number): AuditEvent[] {
   return cluster.auditEvents({ user: operatorUser, verb: writeVerbs, since }).filter(({ objectRef, requestURI }) => {

@@ -1,6 +1,7 @@
 import { randomBytes } from 'node:crypto';
 import { createServer, type Server, type ServerResponse } from 'node:http';
 import type { AddressInfo } from 'node:net';
+import { setTimeout as sleep } from 'node:timers/promises';
 
 export type TokenState = 'live' | 'expired' | 'unknown';
 
@@ -63,6 +64,11 @@ export class StandInEcr {
     const token = { auth, issuedAt, expiresAt: issuedAt + lifeMs };
     this.#tokens.set(auth, token);
     return token;
+  }
+
+  /** Resolves ten seconds after the last call: sooner the operator makes no other. */
+  async rested(): Promise<void> {
+    await sleep(Math.max(0, (this.calls.at(-1)?.time ?? 0) + 10_000 - Date.now()));
   }
 
   /** Every token that was given out. */

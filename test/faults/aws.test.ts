@@ -1,8 +1,7 @@
 import type { ServerResponse } from 'node:http';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { isLong } from '../cluster/scaled.ts';
-import { resourcePath, waitForCondition } from '../cluster/served.ts';
+import { askForRefresh, waitForCondition } from '../cluster/served.ts';
 import type { StandInEcr } from '../cluster/standInEcr.ts';
 import { Endurance, type Begin } from './endure.ts';
 import { Night } from './night.ts';
@@ -26,11 +25,9 @@ const answered = (status: number, body: string): Fault => ({
 /** A refresh is asked for while AWS does this. */
 function whileAws(fault: Fault): Begin {
   return async ({ admin, ecr }) => {
-    // Never within ten seconds of the last try.
-    await sleep(Math.max(0, (ecr.calls.at(-1)?.time ?? 0) + 10_000 - Date.now()));
+    await ecr.rested();
     Object.assign(ecr, fault);
-    const annotations = { 'ecr.pullsecrets.io/refresh-requested-at': new Date().toISOString() };
-    await admin.patch(resourcePath(), { metadata: { annotations } });
+    await askForRefresh(admin);
     return () => {
       Object.assign(ecr, { fault: null, instead: null });
     };

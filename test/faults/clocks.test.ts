@@ -5,9 +5,9 @@ import type { ApiServerProxy } from '../cluster/apiServerProxy.ts';
 import { eventually } from '../cluster/eventually.ts';
 import type { KubeObject } from '../cluster/kubeApi.ts';
 import { isLong, scaled } from '../cluster/scaled.ts';
-import { resourcePath, waitForCondition } from '../cluster/served.ts';
+import { askForRefresh, waitForCondition } from '../cluster/served.ts';
 import { Endurance, type Begin } from './endure.ts';
-import { Night } from './night.ts';
+import { leasePath, Night } from './night.ts';
 import { agedCertificate, ShiftedClock } from './shiftedClock.ts';
 
 // Wall clocks that are wrong, while the monotonic ones go on. AWS refuses what is signed more than five minutes off.
@@ -16,7 +16,6 @@ const whyNot = ShiftedClock.whyNot();
 if (whyNot !== null) console.log(`skipped: ${whyNot}`);
 const hour = 3_600; // s
 const minute = 60;
-const leasePath = '/apis/coordination.k8s.io/v1/namespaces/ecr-pull-secrets/leases/ecr-pull-secrets';
 
 let night: Night;
 let endurance: Endurance;
@@ -65,10 +64,9 @@ async function expectGoodTokens(): Promise<void> {
 
 /** Somebody asks for a fresh token, and every namespace gets it. */
 async function refresh(): Promise<void> {
-  await sleep(Math.max(0, (night.ecr.calls.at(-1)?.time ?? 0) + 10_000 - Date.now())); // never sooner after a try
+  await night.ecr.rested();
   const { length } = night.ecr.issued;
-  const annotations = { 'ecr.pullsecrets.io/refresh-requested-at': new Date().toISOString() };
-  await night.admin.patch(resourcePath(), { metadata: { annotations } });
+  await askForRefresh(night.admin);
   await eventually('there is a fresh token', () => night.ecr.issued.length > length, 30_000);
   await night.whole(endurance.namespaces);
 }

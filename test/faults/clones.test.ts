@@ -5,7 +5,7 @@ import { eventually } from '../cluster/eventually.ts';
 import type { KubeObject } from '../cluster/kubeApi.ts';
 import { operatorUser } from '../cluster/operator.ts';
 import { isLong, scaled } from '../cluster/scaled.ts';
-import { accountPath, authIn, resourcePath, secretPath, waitForToken, waitUntilServed } from '../cluster/served.ts';
+import { askForRefresh, accountPath, authIn, secretPath, waitForToken, waitUntilServed } from '../cluster/served.ts';
 import { atEveryRequest, Endurance, type Begin } from './endure.ts';
 import { Night } from './night.ts';
 
@@ -20,15 +20,9 @@ beforeAll(async () => {
 });
 afterAll(() => night?.end());
 
-async function read(path: string): Promise<KubeObject> {
-  const object = await night.admin.get(path);
-  if (object === null) throw new Error(`${path} is gone`);
-  return object;
-}
-
 /** As a backup keeps it: with our marks, without uid, version and managedFields. */
 async function backupOf(namespace: string): Promise<KubeObject> {
-  const { type, data, metadata } = await read(secretPath(namespace));
+  const { type, data, metadata } = await night.admin.read(secretPath(namespace));
   const { name, labels, annotations } = metadata;
   return {
     ...{ apiVersion: 'v1', kind: 'Secret', type, data },
@@ -55,14 +49,13 @@ describe('while an old Secret of ours with its marks is restored from a backup',
   beforeAll(async () => {
     const { admin, ecr } = night;
     backup = await backupOf('team-0');
-    await sleep(Math.max(0, (ecr.calls.at(-1)?.time ?? 0) + 10_000 - Date.now())); // the least between two tokens
-    const annotations = { 'ecr.pullsecrets.io/refresh-requested-at': new Date().toISOString() };
-    await admin.patch(resourcePath(), { metadata: { annotations } });
+    await ecr.rested();
+    await askForRefresh(admin);
     await eventually('a newer token is there', () => ecr.issued.at(-1)?.auth !== authIn(backup));
     await waitForToken(admin, { namespaces: endurance.namespaces, auth: () => ecr.issued.at(-1)?.auth });
   });
 
-  const uidOf = async (namespace: string) => (await read(secretPath(namespace))).metadata.uid;
+  const uidOf = async (namespace: string) => (await night.admin.read(secretPath(namespace))).metadata.uid;
 
   test('over the one that is there, it becomes the newest again and keeps its uid', async () => {
     const before = await uidOf('team-0');
@@ -86,7 +79,7 @@ describe('while an old Secret of ours with its marks is restored from a backup',
   });
 
   test('with the annotation of the newest, its data are seen to be others, and it becomes the newest', async () => {
-    const { annotations = {} } = (await read(secretPath('team-2'))).metadata;
+    const { annotations = {} } = (await night.admin.read(secretPath('team-2'))).metadata;
     const begin: Begin = async () => {
       await restore({ ...backup, metadata: { ...backup.metadata, annotations } }, 'team-2');
       return () => undefined;

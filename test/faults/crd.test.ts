@@ -3,7 +3,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { crdName } from '../../src/api/groupVersion.ts';
 import { eventually } from '../cluster/eventually.ts';
 import type { KubeObject } from '../cluster/kubeApi.ts';
-import { leaderOf } from '../cluster/operator.ts';
 import { isLong, scaled } from '../cluster/scaled.ts';
 import { resource, resourcePath } from '../cluster/served.ts';
 import { Endurance, type Begin } from './endure.ts';
@@ -140,7 +139,7 @@ describe('while the CRD', () => {
   test.skipIf(!isLong)('is away, the leader dies, and the next one removes nothing either', async () => {
     const begin: Begin = async (night) => {
       const end = await isGone(night);
-      await (await leaderOf(night.replicas.map(({ operator }) => operator))).kill();
+      await (await night.leader()).operator.kill();
       await sleep(20_000); // the lease of 15 s and a try
       return async () => {
         await end();

@@ -1,7 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { eventually } from '../cluster/eventually.ts';
-import { leaderOf } from '../cluster/operator.ts';
 import { isLong } from '../cluster/scaled.ts';
 import { authIn, createNamespaces, resource, secretPath, waitForCondition } from '../cluster/served.ts';
 import { Night } from './night.ts';
@@ -52,8 +51,7 @@ test.runIf(isLong)(
     const count = night.ecr.issued.length;
     await eventually('a refresh', () => night.ecr.issued.length > count, 2 * lifeMs);
     await night.whole([...namespaces, 'team-late']);
-    const leader = await leaderOf(night.replicas.map(({ operator }) => operator));
-    await leader.kill();
+    await (await night.leader()).operator.kill();
     for (const until = Date.now() + 2 * lifeMs; Date.now() < until; await sleep(500)) {
       const secrets = await Promise.all(namespaces.map((name) => night.admin.get(secretPath(name))));
       const states = secrets.map((secret) => night.ecr.stateOf(authIn(secret) ?? ''));

@@ -4,7 +4,7 @@ import { defaultSecretName } from '../../src/api/groupVersion.ts';
 import { eventually } from '../cluster/eventually.ts';
 import type { KubeObject } from '../cluster/kubeApi.ts';
 import { isLong, scaled } from '../cluster/scaled.ts';
-import { accountPath, entriesOf, resourcePath, secretPath, waitUntilServed } from '../cluster/served.ts';
+import { askForRefresh, accountPath, entriesOf, secretPath, waitUntilServed } from '../cluster/served.ts';
 import { seeded } from '../seeded.ts';
 import { Endurance, type Begin } from './endure.ts';
 import { Night } from './night.ts';
@@ -23,17 +23,11 @@ beforeAll(async () => {
 });
 afterAll(() => night?.end());
 
-async function read(path: string): Promise<KubeObject> {
-  const object = await night.admin.get(path);
-  if (object === null) throw new Error(`${path} is gone`);
-  return object;
-}
-
 /** Reads, changes and puts back until nobody was faster; how often somebody was. */
 async function replaceEntries(namespace: string, change: (entries: string[]) => string[]): Promise<number> {
   const path = accountPath(namespace);
   for (let tries = 0; ; tries++) {
-    const account = await read(path);
+    const account = await night.admin.read(path);
     const body = { ...account, imagePullSecrets: change(entriesOf(account)).map((name) => ({ name })) };
     const { status } = await night.admin.request('PUT', path, { body });
     if (status === 200) return tries;
@@ -62,15 +56,14 @@ describe('while a crowd writes at once to the ServiceAccounts and Secrets of thr
 
   test('no foreign entry and no label is lost, and a fresh token gets through', async () => {
     const begin: Begin = async ({ admin, ecr }) => {
-      await sleep(Math.max(0, (ecr.calls.at(-1)?.time ?? 0) + 10_000 - Date.now())); // the least between two tokens
+      await ecr.rested();
       const all = Promise.all(plan.map(write));
       // Ours is dropped in the midst of it, and a new token comes.
       await sleep(500);
       for (const name of crowded) {
         await replaceEntries(name, (entries) => entries.filter((entry) => entry !== defaultSecretName));
       }
-      const annotations = { 'ecr.pullsecrets.io/refresh-requested-at': new Date().toISOString() };
-      await admin.patch(resourcePath(), { metadata: { annotations } });
+      await askForRefresh(admin);
       return async () => {
         await all;
       };
@@ -80,9 +73,9 @@ describe('while a crowd writes at once to the ServiceAccounts and Secrets of thr
     expect(night.ecr.calls.length).toBe(calls + 1);
     expect(collisions).toBeGreaterThan(0);
     for (const { name, namespace, kind } of plan) {
-      const account = await read(accountPath(namespace));
+      const account = await night.admin.read(accountPath(namespace));
       const { labels = {} } =
-        kind === 'label of the Secret' ? (await read(secretPath(namespace))).metadata : account.metadata;
+        kind === 'label of the Secret' ? (await night.admin.read(secretPath(namespace))).metadata : account.metadata;
       const isThere = kind === 'entry' ? entriesOf(account).includes(name) : labels[name] === 'was-here';
       expect([name, isThere]).toEqual([name, true]);
     }
@@ -107,7 +100,7 @@ describe('while another operator every three seconds', () => {
       'puts its own list on a ServiceAccount',
       'team-1',
       async (namespace) => {
-        const current = await read(accountPath(namespace));
+        const current = await night.admin.read(accountPath(namespace));
         const body = { ...current, imagePullSecrets };
         await night.admin.request('PUT', accountPath(namespace), { body, query: { fieldManager: manager } });
       },
@@ -168,9 +161,9 @@ describe('while another operator every three seconds', () => {
       expect(returns.length).toBeLessThanOrEqual(isLong ? 16 : 10);
       expect(Math.max(...gaps)).toBeGreaterThanOrEqual(isLong ? 55_000 : 7_000);
       expect(Math.max(...gaps)).toBeLessThanOrEqual(66_000);
-      expect(entriesOf(await read(accountPath(namespace))).filter((name) => name !== defaultSecretName)).toContain(
-        'own',
-      );
+      expect(
+        entriesOf(await night.admin.read(accountPath(namespace))).filter((name) => name !== defaultSecretName),
+      ).toContain('own');
     },
   );
 

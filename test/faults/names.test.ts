@@ -1,9 +1,8 @@
 import { spawnSync } from 'node:child_process';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { eventually } from '../cluster/eventually.ts';
 import { scaled } from '../cluster/scaled.ts';
-import { resourcePath, waitForCondition } from '../cluster/served.ts';
+import { askForRefresh, waitForCondition } from '../cluster/served.ts';
 import { TcpRelay } from '../cluster/tcpRelay.ts';
 import { Endurance, type Begin } from './endure.ts';
 import { NameServer } from './nameServer.ts';
@@ -89,10 +88,9 @@ function cutAll(): void {
   for (const way of ways) way.cut();
 }
 
-async function askForRefresh(): Promise<void> {
-  await sleep(Math.max(0, (night.ecr.calls.at(-1)?.time ?? 0) + 10_000 - Date.now())); // never sooner after a try
-  const annotations = { 'ecr.pullsecrets.io/refresh-requested-at': new Date().toISOString() };
-  await night.admin.patch(resourcePath(), { metadata: { annotations } });
+async function askAnew(): Promise<void> {
+  await night.ecr.rested();
+  await askForRefresh(night.admin);
 }
 
 async function isReady(): Promise<void> {
@@ -145,7 +143,7 @@ describe.skipIf(whyNot !== null)('while the name server', () => {
     const begin: Begin = async () => {
       names.broken.add(aws);
       cutAll();
-      await askForRefresh();
+      await askAnew();
       return () => names.broken.clear();
     };
     const during = async () => {
@@ -174,7 +172,7 @@ describe.skipIf(whyNot !== null)('while the name server', () => {
     const begin: Begin = async () => {
       names.delaysMs.set(aws, 5_000);
       cutAll();
-      await askForRefresh();
+      await askAnew();
       return () => names.delaysMs.clear();
     };
     const during = async () => {
@@ -191,7 +189,7 @@ describe.skipIf(whyNot !== null)('while the name server', () => {
     const begin: Begin = async () => {
       for (const name of [api, aws]) names.names.set(name, addresses[1]);
       await Promise.all(ways.map((way) => way.moveTo(addresses[1])));
-      await askForRefresh();
+      await askAnew();
       return () => undefined;
     };
     const before = night.ecr.issued.length;

@@ -3,7 +3,6 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Fault, ProxiedRequest } from '../cluster/apiServerProxy.ts';
 import { eventually } from '../cluster/eventually.ts';
 import type { KubeObject } from '../cluster/kubeApi.ts';
-import { leaderOf } from '../cluster/operator.ts';
 import { isLong, scaled } from '../cluster/scaled.ts';
 import {
   accountPath,
@@ -132,8 +131,8 @@ describe('while a namespace is held on its way out', () => {
     const isCounted = ({ status }: PullSecretResource) => status?.namespacesReady === `${served}/${served}`;
     await night.admin.waitFor<PullSecretResource>(resourcePath(), isCounted);
     if (isLong) {
-      await (await leaderOf(night.replicas.map(({ operator }) => operator))).stop();
-      await leaderOf(night.replicas.map(({ operator }) => operator));
+      await (await night.leader()).operator.stop();
+      await night.leader();
       await night.startReplica();
     }
     await sleep(lastsMs);

@@ -3,6 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { eventually } from '../cluster/eventually.ts';
 import { isLong } from '../cluster/scaled.ts';
 import {
+  askForRefresh,
   accountPath,
   resourcePath,
   secretPath,
@@ -171,11 +172,9 @@ test('while a quota is used up, what is there is refreshed nevertheless, what is
   const during = async () => {
     await othersAreServed(withoutSecret());
     await isTold(withoutSecret(), /exceeded quota: few; raise that quota, or delete what uses it up$/);
-    // Never within ten seconds of the last try.
-    await sleep(Math.max(0, (ecr.calls.at(-1)?.time ?? 0) + 10_000 - Date.now()));
-    const annotations = { 'ecr.pullsecrets.io/refresh-requested-at': new Date().toISOString() };
+    await ecr.rested();
     const calls = ecr.calls.length;
-    await admin.patch(resourcePath(), { metadata: { annotations } });
+    await askForRefresh(admin);
     await eventually('AWS is asked', () => ecr.calls.length > calls);
     const namespaces = endurance.namespaces.filter((name) => name !== withoutSecret());
     await waitForToken(admin, { namespaces, auth: () => ecr.issued.at(-1)?.auth, timeoutMs: 10_000 });

@@ -2,12 +2,11 @@ import { mkdtempSync, rmSync, writeFileSync } from 'node:fs';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import { tmpdir } from 'node:os';
 import { join } from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { ecrHost } from '../cluster/door.ts';
 import { eventually } from '../cluster/eventually.ts';
 import { isLong } from '../cluster/scaled.ts';
-import { authIn, resourcePath, secretPath, waitForCondition } from '../cluster/served.ts';
+import { askForRefresh, authIn, secretPath, waitForCondition } from '../cluster/served.ts';
 import { createAuthority } from '../sandbox/certificate.ts';
 import { HostProxy } from '../sandbox/hostProxy.ts';
 import { LoopbackServer } from '../sandbox/loopbackServer.ts';
@@ -71,11 +70,9 @@ afterAll(async () => {
 /** A refresh is asked for while the registry does this. */
 function whileIt(does: Answer): Begin {
   return async ({ admin, ecr }) => {
-    // Never within ten seconds of the last try.
-    await sleep(Math.max(0, (ecr.calls.at(-1)?.time ?? 0) + 10_000 - Date.now()));
+    await ecr.rested();
     answer = does;
-    const annotations = { 'ecr.pullsecrets.io/refresh-requested-at': new Date().toISOString() };
-    await admin.patch(resourcePath(), { metadata: { annotations } });
+    await askForRefresh(admin);
     return () => {
       answer = good;
     };

@@ -3,7 +3,7 @@ import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { isLong } from '../cluster/scaled.ts';
-import { createNamespace, resourcePath, waitForToken, waitUntilServed } from '../cluster/served.ts';
+import { askForRefresh, createNamespace, waitForToken, waitUntilServed } from '../cluster/served.ts';
 import { Endurance, type Begin } from './endure.ts';
 import { Night } from './night.ts';
 
@@ -44,11 +44,9 @@ async function restored(copy: string): Promise<string[]> {
 }
 
 async function refreshed(): Promise<void> {
-  // Never within ten seconds of the last try.
-  await sleep(Math.max(0, (night.ecr.calls.at(-1)?.time ?? 0) + 10_000 - Date.now()));
+  await night.ecr.rested();
   const calls = night.ecr.calls.length;
-  const annotations = { 'ecr.pullsecrets.io/refresh-requested-at': new Date().toISOString() };
-  await night.admin.patch(resourcePath(), { metadata: { annotations } });
+  await askForRefresh(night.admin);
   await waitForToken(night.admin, {
     namespaces: endurance.namespaces,
     auth: () => (night.ecr.calls.length > calls ? night.ecr.issued.at(-1)?.auth : 'to come'),

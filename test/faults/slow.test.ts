@@ -3,7 +3,7 @@ import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import type { Fault } from '../cluster/apiServerProxy.ts';
 import { eventually } from '../cluster/eventually.ts';
 import { isLong, scaled } from '../cluster/scaled.ts';
-import { accountPath, createNamespaces, resourcePath, secretPath, waitForToken } from '../cluster/served.ts';
+import { askForRefresh, accountPath, createNamespaces, secretPath, waitForToken } from '../cluster/served.ts';
 import { atEveryRequest, Endurance, type Begin } from './endure.ts';
 import { Night, type Replica } from './night.ts';
 
@@ -21,10 +21,9 @@ afterAll(() => night?.end());
 
 async function askForToken(): Promise<void> {
   const { admin, ecr } = night;
-  await sleep(Math.max(0, (ecr.calls.at(-1)?.time ?? 0) + 10_000 - Date.now())); // the least between two of them
+  await ecr.rested();
   const calls = ecr.calls.length;
-  const annotations = { 'ecr.pullsecrets.io/refresh-requested-at': new Date().toISOString() };
-  await admin.patch(resourcePath(), { metadata: { annotations } });
+  await askForRefresh(admin);
   await eventually('AWS is asked', () => ecr.calls.length > calls);
 }
 

@@ -3,7 +3,6 @@ import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { isLong } from '../cluster/scaled.ts';
 import { createNamespace, createNamespaces, resource } from '../cluster/served.ts';
-import { leaderOf } from '../cluster/operator.ts';
 import { Night } from './night.ts';
 import { floors, readVitals, vitalsEnv } from './readVitals.ts';
 
@@ -33,7 +32,7 @@ test(
   `while tokens live for ${lifeMs / 1_000} s and namespaces come and go, the operator's memory, sockets, timers and delays do not grow`,
   async () => {
     night.mark();
-    const leader = await leaderOf(night.replicas.map(({ operator }) => operator));
+    const { operator } = await night.leader();
     const [begun, calls] = [Date.now(), night.ecr.calls.length];
     for (let index = 0; Date.now() - begun < minutes * 60_000; index += 1) {
       const name = `passing-${index}`;
@@ -54,7 +53,7 @@ test(
     const lagMs = Math.max(...vitals.map((one) => one.lagMs));
     console.log(
       `${Math.round(elapsedMs / 1_000)} s, ${vitals.length} samples: heap ${halves.map(mebibytes).join(' → ')} MiB, ` +
-        `resident ${mebibytes(leader.memory())} MiB, longest delay ${Math.round(lagMs)} ms, ` +
+        `resident ${mebibytes(operator.memory())} MiB, longest delay ${Math.round(lagMs)} ms, ` +
         kinds.map((kind) => `${kind} ${most(before, kind)} → ${most(after, kind)}`).join(', '),
     );
     expect(growing).toEqual([]);

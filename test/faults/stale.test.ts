@@ -2,7 +2,7 @@ import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
 import type { ApiServerProxy, Fault, ProxiedRequest } from '../cluster/apiServerProxy.ts';
 import { eventually } from '../cluster/eventually.ts';
 import { isLong, scaled } from '../cluster/scaled.ts';
-import { accountPath, entriesOf, resourcePath, secretPath } from '../cluster/served.ts';
+import { askForRefresh, accountPath, entriesOf, secretPath } from '../cluster/served.ts';
 import { atEveryRequest, Endurance, type Begin } from './endure.ts';
 import { Night } from './night.ts';
 import { StaleServer } from './staleServer.ts';
@@ -97,8 +97,7 @@ describe('while the API server that it reads from sees nothing that happens, the
     const begin: Begin = async (night) => {
       night.ecr.hold = held.promise;
       const calls = night.ecr.calls.length;
-      const annotations = { 'ecr.pullsecrets.io/refresh-requested-at': new Date().toISOString() };
-      await night.admin.patch(resourcePath(), { metadata: { annotations } });
+      await askForRefresh(night.admin);
       await eventually('AWS is asked', () => night.ecr.calls.length > calls);
       const end = await reconnected(() => stale.views)(night);
       await takeOver();
