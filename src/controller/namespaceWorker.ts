@@ -82,24 +82,26 @@ export class NamespaceWorker {
   async run(signal: AbortSignal): Promise<void> {
     const { queue, mayWork } = this.#options;
     for (let item = await queue.take(signal); item; item = await queue.take(signal)) {
+      // A refusal is of this one, also where the watch shows another by then.
+      const shown = this.#options.caches.namespaces.store.get(item.key);
       try {
-        if (mayWork()) await this.#reconcile(item.key, item.lane);
+        if (mayWork()) await this.#reconcile(item.key, item.lane, shown);
       } catch (error) {
-        this.#failed(item.key, item.lane, error);
+        this.#failed(item.key, item.lane, { error, shown });
       } finally {
         queue.done(item.key);
       }
     }
   }
 
-  async #reconcile(name: string, lane: Lane): Promise<void> {
-    const leftMs = this.#patience.leftMs(name, this.#shown(name));
+  async #reconcile(name: string, lane: Lane, shown: unknown): Promise<void> {
+    const leftMs = this.#patience.leftMs(name, shown);
     if (leftMs > 0) return this.#options.queue.addAfter(name, lane, leftMs);
     const result = await reconcileNamespace(name, this.#context);
     if (result.written > 0) this.#hasWritten = true;
     const worst = await this.#worstOf(name, result.errors);
     if (worst === undefined) this.#succeeded(name, result);
-    else this.#failed(name, lane, worst);
+    else this.#failed(name, lane, { error: worst, shown });
     if (result.requeueMs !== null) this.#options.queue.addAfter(name, 'urgent', result.requeueMs);
     this.#options.onDone(name);
   }
@@ -127,12 +129,12 @@ export class NamespaceWorker {
     await this.#options.permissions.confirmMissing({ verb, group: '', resource, namespace, ...name });
   }
 
-  #failed(name: string, lane: Lane, error: unknown): void {
+  #failed(name: string, lane: Lane, { error, shown }: { error: unknown; shown: unknown }): void {
     const { queue } = this.#options;
     const outcome = outcomeOf(error);
     switch (outcome.kind) {
       case 'Gone':
-        this.#patience.gone(name, this.#shown(name));
+        this.#patience.gone(name, shown);
         return queue.forget(name);
       case 'Done':
       case 'Stopped':
@@ -148,10 +150,6 @@ export class NamespaceWorker {
         this.#patience.failed(name);
         return this.#setFailure(name, outcome, { error, retryMs: queue.retry(name, lane) });
     }
-  }
-
-  #shown(name: string): unknown {
-    return this.#options.caches.namespaces.store.get(name);
   }
 
   // Read again, decide again, at once; but an endless fight is slowed down.

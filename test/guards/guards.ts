@@ -196,7 +196,7 @@ export const guards: readonly Guard[] = [
   {
     what: 'a namespace that is gone by the word of the API server is left alone',
     file: 'src/controller/namespaceWorker.ts',
-    line: '        this.#patience.gone(name, this.#shown(name));\n',
+    line: '        this.#patience.gone(name, shown);\n',
     instead: '',
     test: 'test/cluster/apiServer.test.ts',
     named: 'that are cut while',
