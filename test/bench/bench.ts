@@ -2,7 +2,6 @@
 // limit measured in the same run. Prints a table, writes test/bench/results.json, and with --write docs/performance.md.
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
-import { cpus, totalmem } from 'node:os';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
@@ -12,9 +11,9 @@ import { installDeploy, leaderOf, operatorAccount, startOperator } from '../clus
 import { StandInEcr } from '../cluster/standInEcr.ts';
 import { Appearances } from './appearances.ts';
 import { createNamespaces, names, spanOf, writesIn as writesOn } from './fanOut.ts';
-import { idleCpuPercent, percentile } from './processFigures.ts';
+import { idleCpuPercent, mebibytes, percentile } from './processFigures.ts';
 import { rawWrites } from './rawWrites.ts';
-import { printReport, reportMarkdown, type Figure } from './report.ts';
+import { printReport, reportOf, reportMarkdown, type Figure } from './report.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const { values: flags } = parseArgs({
@@ -128,8 +127,7 @@ try {
   await cluster.stop();
 }
 
-const machine = `${cpus().length} cores (${cpus()[0]?.model.trim()}), ${Math.round(totalmem() / 2 ** 30)} GiB, Node ${process.version}`;
-const report = { date: new Date().toISOString().slice(0, 10), machine, namespaces: N, figures };
+const report = reportOf(N, figures);
 writeFileSync(`${root}test/bench/results.json`, `${JSON.stringify(report, null, 2)}\n`);
 if (flags.write) writeFileSync(`${root}docs/performance.md`, reportMarkdown(report));
 printReport(report);
@@ -202,8 +200,4 @@ async function newNamespaces(): Promise<{ defaultAccount: number[]; served: numb
 
 function seconds(ms: number): string {
   return (ms / 1_000).toFixed(2);
-}
-
-function mebibytes(bytes: number): string {
-  return `${(bytes / 2 ** 20).toFixed(0)} MiB`;
 }

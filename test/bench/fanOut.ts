@@ -1,20 +1,12 @@
 import { writeVerbs, type AuditEvent } from '../cluster/auditLog.ts';
 import type { Cluster } from '../cluster/cluster.ts';
 import { eventually } from '../cluster/eventually.ts';
+import { inParallel } from '../cluster/inParallel.ts';
 import { operatorUser } from '../cluster/operator.ts';
 
 /** The way of names in benchmarks: `run-0`, `run-1` and so on. */
 export function names(prefix: string, count: number): string[] {
   return Array.from({ length: count }, (_, index) => `${prefix}-${index}`);
-}
-
-/** Sixteen at a time. */
-export async function inParallel<T>(items: readonly T[], work: (item: T) => Promise<unknown>): Promise<void> {
-  const waiting = items.toReversed();
-  const worker = async (): Promise<void> => {
-    for (let item = waiting.pop(); item !== undefined; item = waiting.pop()) await work(item);
-  };
-  await Promise.all(Array.from({ length: 16 }, worker));
 }
 
 /** Namespaces with their default ServiceAccounts, and others beside it where they are named. */

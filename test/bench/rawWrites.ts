@@ -1,11 +1,11 @@
+import { inParallel } from '../cluster/inParallel.ts';
 import type { KubeApi } from '../cluster/kubeApi.ts';
 
-const CONNECTIONS = 16;
 const LABELS = { 'app.kubernetes.io/managed-by': 'ecr-pull-secrets', 'velero.io/exclude-from-backup': 'true' };
 
 /**
- * The limit that the operator is measured against: the same writes for each namespace and its ServiceAccounts, with the operator's own token
- * and rights, over 16 connections, and no logic at all.
+ * The limit that the operator is measured against: the same writes for each namespace and its ServiceAccounts, with the
+ * operator's own token and rights, over 16 connections, and no logic at all.
  */
 export async function rawWrites(
   client: KubeApi,
@@ -20,26 +20,22 @@ export async function rawWrites(
     'ecr.pullsecrets.io/service-accounts': '[{"names":["default"],"exclude":[]}]',
   };
   const accept = { accept: 'application/json;as=PartialObjectMetadata;g=meta.k8s.io;v=v1' };
-  const waiting = namespaces.toReversed();
-  const work = async (): Promise<void> => {
-    for (let namespace = waiting.pop(); namespace !== undefined; namespace = waiting.pop()) {
-      const secret = await client.request('PATCH', `/api/v1/namespaces/${namespace}/secrets/ecr-pull`, {
-        query: { fieldManager: 'ecr-pull-secrets' },
-        contentType: 'application/apply-patch+yaml',
-        headers: accept,
-        body: {
-          apiVersion: 'v1',
-          kind: 'Secret',
-          type: 'kubernetes.io/dockerconfigjson',
-          metadata: { name: 'ecr-pull', namespace, labels: LABELS, annotations },
-          data,
-        },
-      });
-      if (secret.status !== 201) throw new Error(`the raw Secret of ${namespace}: ${secret.status}`);
-      for (const account of accounts) await addEntry(client, `${namespace}/serviceaccounts/${account}`);
-    }
-  };
-  await Promise.all(Array.from({ length: CONNECTIONS }, work));
+  await inParallel(namespaces, async (namespace) => {
+    const secret = await client.request('PATCH', `/api/v1/namespaces/${namespace}/secrets/ecr-pull`, {
+      query: { fieldManager: 'ecr-pull-secrets' },
+      contentType: 'application/apply-patch+yaml',
+      headers: accept,
+      body: {
+        apiVersion: 'v1',
+        kind: 'Secret',
+        type: 'kubernetes.io/dockerconfigjson',
+        metadata: { name: 'ecr-pull', namespace, labels: LABELS, annotations },
+        data,
+      },
+    });
+    if (secret.status !== 201) throw new Error(`the raw Secret of ${namespace}: ${secret.status}`);
+    for (const account of accounts) await addEntry(client, `${namespace}/serviceaccounts/${account}`);
+  });
 }
 
 async function addEntry(client: KubeApi, account: string): Promise<void> {

@@ -1,3 +1,5 @@
+import { cpus, totalmem } from 'node:os';
+
 export interface Figure {
   readonly name: string;
   readonly value: string;
@@ -10,6 +12,12 @@ export interface Report {
   readonly machine: string;
   readonly namespaces: number;
   readonly figures: readonly Figure[];
+}
+
+/** Of today and of this machine. */
+export function reportOf(namespaces: number, figures: readonly Figure[]): Report {
+  const machine = `${cpus().length} cores (${cpus()[0]?.model.trim()}), ${Math.round(totalmem() / 2 ** 30)} GiB, Node ${process.version}`;
+  return { date: new Date().toISOString().slice(0, 10), machine, namespaces, figures };
 }
 
 const verdictOf = ({ isMet }: Figure): string => (isMet === undefined ? '' : isMet ? 'met' : 'MISSED');

@@ -2,7 +2,6 @@
 // real control plane. Prints a table, and with --write docs/scale.md.
 import { execFileSync } from 'node:child_process';
 import { writeFileSync } from 'node:fs';
-import { cpus, totalmem } from 'node:os';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
@@ -10,14 +9,15 @@ import { parseArgs } from 'node:util';
 import { startCluster } from '../cluster/cluster.ts';
 import { ecrHost } from '../cluster/door.ts';
 import { eventually } from '../cluster/eventually.ts';
+import { inParallel } from '../cluster/inParallel.ts';
 import { installDeploy, leaderOf, operatorAccount, operatorUser, startOperator } from '../cluster/operator.ts';
 import { StandInEcr } from '../cluster/standInEcr.ts';
 import { readVitals, vitalsEnv } from '../faults/readVitals.ts';
 import { Appearances } from './appearances.ts';
-import { createNamespaces, inParallel, names, spanOf, writesIn } from './fanOut.ts';
-import { percentile } from './processFigures.ts';
+import { createNamespaces, names, spanOf, writesIn } from './fanOut.ts';
+import { mebibytes, percentile } from './processFigures.ts';
 import { rawWrites } from './rawWrites.ts';
-import { printReport, scaleMarkdown, type Figure } from './report.ts';
+import { printReport, reportOf, scaleMarkdown, type Figure } from './report.ts';
 
 const root = fileURLToPath(new URL('../../', import.meta.url));
 const { values: flags } = parseArgs({
@@ -129,8 +129,7 @@ try {
   await cluster.stop();
 }
 
-const machine = `${cpus().length} cores (${cpus()[0]?.model.trim()}), ${Math.round(totalmem() / 2 ** 30)} GiB, Node ${process.version}`;
-const report = { date: new Date().toISOString().slice(0, 10), machine, namespaces: N, figures };
+const report = reportOf(N, figures);
 if (flags.write) writeFileSync(`${root}docs/scale.md`, scaleMarkdown(report));
 printReport(report);
 process.exit(figures.some(({ isMet }) => isMet === false) ? 1 : 0);
@@ -211,8 +210,4 @@ async function newNamespaces(): Promise<number[]> {
     await sleep(1_000 / NEW_EACH_SECOND);
   }
   return Promise.all(latencies);
-}
-
-function mebibytes(bytes: number): string {
-  return `${(bytes / 2 ** 20).toFixed(0)} MiB`;
 }

@@ -3,6 +3,7 @@ import { type AuditEvent, writeVerbs } from './auditLog.ts';
 import type { Cluster } from './cluster.ts';
 import { ecrHost } from './door.ts';
 import { eventually } from './eventually.ts';
+import { inParallel } from './inParallel.ts';
 import type { KubeApi, KubeObject } from './kubeApi.ts';
 import { operatorUser } from './operator.ts';
 
@@ -48,7 +49,7 @@ export function accountPath(namespace: string, name = 'default'): string {
 /** `team-0`, `team-1` and so on, with their default ServiceAccounts. */
 export async function createNamespaces(admin: KubeApi, count: number, prefix = 'team'): Promise<string[]> {
   const names = Array.from({ length: count }, (_, i) => `${prefix}-${i}`);
-  await inBatches(names, (name) => createNamespace(admin, name));
+  await inParallel(names, (name) => createNamespace(admin, name));
   return names;
 }
 
@@ -58,14 +59,6 @@ export async function createNamespace(admin: KubeApi, name: string): Promise<voi
   const body = { apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name: 'default', namespace: name } };
   const { status } = await admin.request('POST', `/api/v1/namespaces/${name}/serviceaccounts`, { body });
   if (status !== 201 && status !== 409) throw new Error(`the default ServiceAccount of ${name}: ${status}`);
-}
-
-async function inBatches(names: readonly string[], work: (name: string) => Promise<void>): Promise<void> {
-  const waiting = [...names];
-  const worker = async () => {
-    for (let name = waiting.shift(); name !== undefined; name = waiting.shift()) await work(name);
-  };
-  await Promise.all(Array.from({ length: 16 }, worker));
 }
 
 /** Everything in the cluster that is ours by its name: `NAMESPACE` → its Secret, `NAMESPACE/ACCOUNT` → its entry. */
