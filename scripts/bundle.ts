@@ -8,7 +8,8 @@ const root = fileURLToPath(new URL('..', import.meta.url));
 
 /**
  * One file with everything that runs, for the image: dist/ecr-pull-secrets.js, and beside it the licences of what is in
- * it. Names and lines stay readable, as a bug is reported by its stack frames alone.
+ * it. Names stay readable and lines short, as a bug is reported by its stack frames alone; comments and blanks go:
+ * Node keeps the source in memory, and a single letter beyond Latin-1 in a comment doubles it.
  */
 export async function bundle(outdir: string = join(root, 'dist'), more: BuildOptions = {}): Promise<number> {
   await rm(outdir, { recursive: true, force: true });
@@ -28,6 +29,8 @@ export async function bundle(outdir: string = join(root, 'dist'), more: BuildOpt
     banner: {
       js: "import { createRequire as bundleRequire } from 'node:module'; const require = bundleRequire(import.meta.url);",
     },
+    minifyWhitespace: true,
+    lineLimit: 120,
     legalComments: 'external',
     metafile: true,
     logLevel: 'warning',

@@ -1,6 +1,6 @@
 import { parseArgs } from 'node:util';
 
-import { z } from 'zod';
+import * as z from 'zod';
 
 import { ConfigurationError } from './errors.ts';
 

@@ -1,6 +1,6 @@
 import { argv, env as processEnv } from 'node:process';
 
-import { z } from 'zod';
+import * as z from 'zod';
 
 import { helpOf, invalid, parseFlags, readArguments, type Given } from './flags.ts';
 

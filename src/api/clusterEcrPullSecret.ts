@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 
 import { credentials } from './credentials.ts';
 import { kind, plural } from './groupVersion.ts';

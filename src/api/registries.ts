@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 
 import { hostRules, regionRules, regionSyntax } from './registryHost.ts';
 import { withRules } from './rule.ts';

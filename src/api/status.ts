@@ -1,4 +1,4 @@
-import { z } from 'zod';
+import * as z from 'zod';
 
 // Wide limits: a status that the API server refuses would tell nobody anything.
 const message = z.string().max(32_768);
