@@ -27,6 +27,7 @@ export interface TokenRefresherOptions {
 // Tokens that nobody wants any more are kept so long, ms: a resource may be suspended, or deleted and created again.
 const KEPT_UNWANTED_MS = 3_600_000;
 const LONGEST_THROTTLE_MS = 5 * 60_000;
+const REVISIONS_KEPT = 100; // beside those that are wanted now
 // A server tells its time in whole seconds, cut off: a token was issued up to so long, ms, after its `issuedAt`.
 const ISSUED_AT_PRECISION_MS = 1_000;
 
@@ -41,7 +42,7 @@ export class TokenRefresher {
   readonly #hosts = new Map<string, HostEntry>();
   #stopping = new AbortController();
   #want: MergedWant | null = null;
-  #revisions: ReadonlySet<string> | null = null; // those last seen
+  #revisions: ReadonlySet<string> | null = null; // those seen, the latest last
   #token: AuthorizationToken | null = null; // the newest
   #jitter = 0; // of its refresh, in [0, 1): drawn once, so that nothing moves it
   #failure: Failure | null = null;
@@ -158,11 +159,13 @@ export class TokenRefresher {
     }
   }
 
-  // Those of a first want ask for nothing: a token that has survived a restart is good enough.
+  // Those of a first want ask for nothing: a token that has survived a restart is good enough. Nor do those that come
+  // again, as they do where etcd is restored from a copy.
   #noteRevisions(revisions: ReadonlySet<string>): void {
-    const seen = this.#revisions;
-    if (seen && [...revisions].some((revision) => !seen.has(revision))) this.#askedAt = this.#o.time.now();
-    this.#revisions = revisions;
+    const seen = this.#revisions ?? revisions;
+    if (!revisions.isSubsetOf(seen)) this.#askedAt = this.#o.time.now();
+    const earlier = [...seen.difference(revisions)].slice(-REVISIONS_KEPT);
+    this.#revisions = new Set([...earlier, ...revisions]);
   }
 
   #wantHost(host: string, mode: Verification): void {

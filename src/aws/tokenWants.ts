@@ -12,7 +12,7 @@ export interface TokenWant {
   readonly timeZone?: string; // default: UTC
   readonly outliveSession: boolean;
   readonly verification: Verification;
-  readonly revision: string; // a new one asks for a try at once
+  readonly revision: string; // a new one asks for a try at once; empty: none
 }
 
 /** What all resources together want of one token. */
@@ -53,7 +53,7 @@ function merge(key: string, wants: readonly TokenWant[]): MergedWant {
     hosts,
     schedules: [...schedules].sort(([a], [b]) => (a < b ? -1 : 1)).map(([, schedule]) => schedule),
     outliveSession: wants.every((want) => want.outliveSession),
-    revisions: new Set(wants.map((want) => want.revision)),
+    revisions: new Set(wants.map((want) => want.revision).filter((revision) => revision !== '')),
   };
 }
 

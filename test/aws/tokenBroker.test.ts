@@ -197,6 +197,16 @@ describe('a want', () => {
     expect(bench.calls).toEqual([0, 10 * SECOND, MINUTE]);
   });
 
+  test('that goes back to a revision of before, or to none, asks for nothing', async () => {
+    const bench = new Bench();
+    await bench.run(wantOf({ revision: 'one' }));
+    for (const revision of ['two', 'one', 'two', '']) {
+      bench.broker.setWants([wantOf({ revision })]);
+      await bench.clock.advance(MINUTE);
+    }
+    expect(bench.calls).toEqual([0, 10 * SECOND]); // for `two`
+  });
+
   test('that goes while another resource wants the same asks for nothing', async () => {
     const bench = new Bench();
     await bench.run(wantOf({ revision: 'one' }), wantOf({ revision: 'two' }));
