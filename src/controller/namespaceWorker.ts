@@ -4,6 +4,7 @@ import { outcomeOf, type Outcome } from '../errors.ts';
 import { ApiStatusError } from '../kube/apiStatusError.ts';
 import type { KubeClient } from '../kube/client.ts';
 import type { EventRecorder } from '../kube/eventRecorder.ts';
+import type { Reflector } from '../kube/reflector.ts';
 import type { Lane, WorkQueue } from '../kube/workQueue.ts';
 import type { Logger } from '../observability/log.ts';
 import type { WriteContext } from './applyWrites.ts';
@@ -43,6 +44,7 @@ export class NamespaceWorker {
   readonly #states = new Map<string, NamespaceState>();
   readonly #conflicts = new Map<string, number>();
   readonly #patience: Patience;
+  readonly #unseen = new Set<string>(); // namespaces with a Secret of ours that its watch did not show in time
   #hasWritten = false;
 
   constructor(options: NamespaceWorkerOptions) {
@@ -51,6 +53,7 @@ export class NamespaceWorker {
     this.#context = {
       ...options.reconcile,
       secretName: options.secretName,
+      catchUp: (namespace) => this.#catchUp(namespace),
       writeContext: (namespace) => this.#writeContext(namespace),
       repaired: (write: Write, namespace, count) => announceRepair(write, { namespace, count, ...options }),
       cloneRemoved: ({ observed }, namespace) => announceClone(observed as SecretObject, { namespace, ...options }),
@@ -70,12 +73,14 @@ export class NamespaceWorker {
   startAnew(): void {
     this.#hasWritten = false;
     this.#patience.clear();
+    this.#unseen.clear();
   }
 
   forget(namespace: string): void {
     this.#states.delete(namespace);
     this.#conflicts.delete(namespace);
     this.#patience.forget(namespace);
+    this.#unseen.delete(namespace);
   }
 
   /** Works until the signal fires. */
@@ -171,13 +176,26 @@ export class NamespaceWorker {
     this.#options.log.warn({ kind: 'Namespace', name, code, retryMs, ...bug }, message);
   }
 
+  async #catchUp(namespace: string): Promise<boolean> {
+    const { caches, secretName } = this.#options;
+    const { reflector } = caches.secrets.get(secretName) ?? {};
+    if (!reflector || (isUp(reflector) && !this.#unseen.has(namespace))) return false;
+    await reflector.lookUp(`${namespace}/${secretName}`, `/api/v1/namespaces/${namespace}/secrets/${secretName}`);
+    this.#unseen.delete(namespace);
+    return true;
+  }
+
   #writeContext(namespace: string): WriteContext {
     const { client, caches, secretName, assertLeading } = this.#options;
-    const storeOf = { Secret: caches.secrets.get(secretName)?.store, ServiceAccount: caches.serviceAccounts?.store };
+    const cacheOf = { Secret: caches.secrets.get(secretName), ServiceAccount: caches.serviceAccounts };
     return {
       ...{ client, namespace, secretName, beforeSend: assertLeading },
       seen: async (kind, name, resourceVersion) => {
-        await storeOf[kind]?.waitFor(`${namespace}/${name}`, resourceVersion, OWN_WRITE_SEEN_MS);
+        const { store, reflector } = cacheOf[kind] ?? {};
+        if (!store || !reflector) return;
+        const waitMs = isUp(reflector) ? OWN_WRITE_SEEN_MS : 0;
+        const isSeen = await store.waitFor(`${namespace}/${name}`, resourceVersion, waitMs);
+        if (kind === 'Secret' && !isSeen) this.#unseen.add(namespace);
       },
       seenGone: async (name, resourceVersion) => {
         await caches.secrets.get(name)?.store.waitForEndOf(`${namespace}/${name}`, resourceVersion, OWN_WRITE_SEEN_MS);
@@ -185,6 +203,10 @@ export class NamespaceWorker {
       recreated: () => announceRecreation({ namespace, ...this.#options }),
     };
   }
+}
+
+function isUp({ state }: Pick<Reflector<unknown>, 'state'>): boolean {
+  return state.error === null;
 }
 
 // Which of several errors decides when the namespace is tried again.

@@ -9,6 +9,8 @@ import type { RepairBackoff } from './repairBackoff.ts';
 export interface ReconcileContext {
   readonly secretName: string;
   readonly snapshot: (namespace: string) => { namespace: NamespaceView; observed: ObservedNamespace } | null;
+  /** Takes our Secret itself into the snapshot, where it is known that its watch is behind; whether it did. */
+  readonly catchUp: (namespace: string) => Promise<boolean>;
   readonly resources: () => Resources;
   readonly tokenOf: (resource: string, host: string) => TokenState;
   readonly hashOf: (auth: string) => string;
@@ -41,7 +43,7 @@ export interface ReconcileResult {
 
 /** One run of one namespace: what should be there, what is, and the writes that make up the difference. */
 export async function reconcileNamespace(name: string, context: ReconcileContext): Promise<ReconcileResult> {
-  let view = lookAt(name, context, false);
+  let view = await lookCloselyAt(name, context);
   if (!view) return { state: null, written: 0, errors: [], requeueMs: null };
   let requeueMs: number | null = null;
   if (view.diff.isRemovalPending) {
@@ -65,6 +67,13 @@ interface View {
   readonly plan: NamespacePlan | null;
   readonly observed: ObservedNamespace;
   readonly diff: NamespaceDiff;
+}
+
+// A Secret is not written on a view that is known to be old: it may be there, and right.
+async function lookCloselyAt(name: string, context: ReconcileContext): Promise<View | null> {
+  const view = lookAt(name, context, false);
+  const isApplied = view?.diff.writes.some(({ kind }) => kind === 'ApplySecret') ?? false;
+  return isApplied && (await context.catchUp(name)) ? lookAt(name, context, false) : view;
 }
 
 function lookAt(name: string, context: ReconcileContext, mayRemove: boolean): View | null {

@@ -102,6 +102,20 @@ export class Reflector<T> {
     this.#round.abort();
   }
 
+  /** Reads one object past a watch that is behind. What the watch or a list shows meanwhile is newer, and is left. */
+  async lookUp(key: string, path: string): Promise<void> {
+    const { client, metadataOnly, store } = this.#o;
+    const version = this.#version;
+    const object = await client.request<KubeObject>({ method: 'GET', path, metadataOnly }).catch((error: unknown) => {
+      if (error instanceof ApiStatusError && error.status === 404) return null;
+      throw error;
+    });
+    if (this.#version !== version) return;
+    if (object === null) return store.delete(key);
+    const value = this.#reduced(object, key);
+    if (value !== undefined) store.set(key, { value, resourceVersion: object.metadata.resourceVersion ?? '' });
+  }
+
   async #run(): Promise<void> {
     while (!this.#stopping) {
       this.#round = new AbortController();

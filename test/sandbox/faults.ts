@@ -58,3 +58,9 @@ export function tooManyRequests(retryAfterSeconds = 1): Fault {
     headers: { 'retry-after': String(retryAfterSeconds) },
   };
 }
+
+/** An API server that ends or begins. */
+export function unavailable(): Fault {
+  const body = { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Failure', code: 503 };
+  return { kind: 'answer', status: 503, body: { ...body, reason: 'ServiceUnavailable', message: 'not ready' } };
+}

@@ -1,0 +1,79 @@
+import { describe, expect, it } from 'vitest';
+import type { Clock } from '../../src/clock.ts';
+import { fastClock } from '../fastClock.ts';
+import { unavailable } from '../sandbox/faults.ts';
+import { startWorld, staysSo, type World } from './world.ts';
+
+// The watch of Secrets shows nothing, and all else goes well: what is there is found out before anything is written.
+
+const path = '/api/v1/namespaces/team-c/secrets/ecr-pull';
+const account = '/api/v1/namespaces/team-c/serviceaccounts/default';
+
+function refused({ api }: World): void {
+  const isBlind = (verb: string) => verb === 'watch' || verb === 'list';
+  api.faults = ({ resource, verb }) => (resource === 'secrets' && isBlind(verb) ? unavailable() : null);
+  api.cutWatches({ of: 'secrets' });
+}
+
+function silent({ api }: World): void {
+  api.silenceWatches({ of: 'secrets' });
+}
+
+/** The ServiceAccount changes ten times, and each time the namespace is looked at; a second is twenty of the operator's. */
+async function lookedAtAgain(w: World): Promise<void> {
+  let changes = 0;
+  await staysSo(1_000, () => {
+    if (changes < 10) w.admin.merge(account, { metadata: { labels: { change: String((changes += 1)) } } }, 'other');
+    return true;
+  });
+}
+
+function applies({ api, sandbox }: World): number {
+  return api.audit.of({ user: sandbox.operatorUser, resource: 'secrets', verb: 'patch', namespace: 'team-c' }).length;
+}
+
+function told(w: World): string[] {
+  return w.admin.list('/apis/events.k8s.io/v1/namespaces/team-c/events').map(({ note }) => String(note));
+}
+
+describe.concurrent('while the watch of Secrets is down, the operator', () => {
+  const begin = async (w: World, clock: Clock) => {
+    const first = await w.operator({ clock });
+    w.apply();
+    await w.served('team-a', 'team-b');
+    await w.ready();
+    return first;
+  };
+
+  it.each([refused, silent])('makes a Secret once, and tells of no repair that was none: %o', async (blind) => {
+    const clock = fastClock(20);
+    await using w = await startWorld({ now: () => clock.now() });
+    await begin(w, clock);
+    blind(w);
+    w.createNamespace('team-c');
+    await w.served('team-c');
+    await lookedAtAgain(w);
+    expect(applies(w)).toBe(1);
+    expect(told(w)).toEqual([]);
+    w.admin.delete(path);
+    w.api.faults = () => null;
+    w.api.cutWatches({ of: 'secrets' });
+    await w.served('team-c');
+    expect(applies(w)).toBe(2);
+  });
+
+  it('that takes over makes no Secret again that is there', async () => {
+    const clock = fastClock(20);
+    await using w = await startWorld({ now: () => clock.now() });
+    const first = await begin(w, clock);
+    await w.operator({ clock });
+    refused(w);
+    w.createNamespace('team-c');
+    await w.served('team-c');
+    await first.stop();
+    await lookedAtAgain(w);
+    await w.quiet();
+    expect(applies(w)).toBe(1);
+    expect(told(w)).toEqual([]);
+  });
+});
