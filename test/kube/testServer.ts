@@ -1,11 +1,11 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, readFileSync, rmSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readFileSync, writeFileSync } from 'node:fs';
 import { createServer as createHttpServer, type IncomingMessage, type ServerResponse } from 'node:http';
 import { createServer as createHttpsServer } from 'node:https';
 import type { AddressInfo, Socket } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { afterAll, onTestFinished } from 'vitest';
+import { onTestFinished } from 'vitest';
 
 import type { Clock } from '../../src/clock.ts';
 import { KubeClient } from '../../src/kube/client.ts';
@@ -24,7 +24,6 @@ export interface TestServer {
 }
 
 export const directory = mkdtempSync(path.join(tmpdir(), 'kube-test-'));
-afterAll(() => rmSync(directory, { recursive: true, force: true }));
 
 let files = 0;
 export function writeFile(content: string): string {
