@@ -47,7 +47,7 @@ export interface NightOptions extends ClusterOptions {
 export const leasePath = '/apis/coordination.k8s.io/v1/namespaces/ecr-pull-secrets/leases/ecr-pull-secrets';
 
 /** How one replica is started, where it is another way than the options of the night say. */
-export interface ReplicaOptions extends Partial<Pick<OperatorOptions, 'within' | 'env' | 'tlsServerName'>> {
+export interface ReplicaOptions extends Partial<Pick<OperatorOptions, 'main' | 'within' | 'env' | 'tlsServerName'>> {
   waitUntilReady?: boolean;
   prepare?: (proxy: ApiServerProxy) => void;
   /** Where it finds the proxy. */

@@ -25,6 +25,11 @@ const chapters: readonly [file: string, title: string, text: string][] = [
     'Two replicas; signals by process id; the Lease in the hands of others.',
   ],
   [
+    'versions',
+    'Upgrades',
+    'Replicas of the last release and of this version beside each other: an upgrade, the way back, and leaders that are killed on it.',
+  ],
+  [
     'rules',
     'Rights taken away',
     'A rule of its roles is taken away, its connections are cut, and the rule is given back.',
