@@ -15,6 +15,14 @@ export interface ProxiedRequest {
   accept: string; // which tells whole objects from their metadata alone
 }
 
+/** What became of it. */
+export interface SeenRequest extends ProxiedRequest {
+  time: number; // ms
+  endedAt: number | null; // ms; null: it goes on
+  status: number | null; // null: no answer, or none yet
+  retryAfter: string | null; // as the answer has it
+}
+
 export interface InjectedAnswer {
   status: number;
   headers?: Record<string, string>;
@@ -46,7 +54,7 @@ export interface Fault {
  */
 export class ApiServerProxy {
   readonly url: string;
-  readonly requests: (ProxiedRequest & { time: number })[] = [];
+  readonly requests: SeenRequest[] = [];
   /** What is answered in place of the API server; null passes the request on. */
   inject: (request: ProxiedRequest) => InjectedAnswer | null = () => null;
   /** The same with everything else that a network and a server can do. */
@@ -107,10 +115,21 @@ export class ApiServerProxy {
     const { method = '', url: path = '' } = incoming;
     const { accept = '' } = incoming.headers;
     const asked = { method, path, isWatch: /[?&]watch=(1|true)\b/.test(path), accept };
-    this.requests.push({ ...asked, time: Date.now() });
+    this.#note(asked, response);
     const injected = this.inject(asked);
     const fault = injected === null ? this.fault(asked) : { answer: injected };
     void this.#carryOut(fault ?? {}, asked, { incoming, response }).catch(() => this.#reset(response));
+  }
+
+  #note(asked: ProxiedRequest, response: ServerResponse): void {
+    const seen: SeenRequest = { ...asked, time: Date.now(), endedAt: null, status: null, retryAfter: null };
+    this.requests.push(seen);
+    response.once('close', () => {
+      seen.endedAt = Date.now();
+      if (!response.headersSent) return;
+      seen.status = response.statusCode;
+      seen.retryAfter = response.getHeader('retry-after')?.toString() ?? null;
+    });
   }
 
   async #carryOut(

@@ -71,6 +71,8 @@ export interface Operator {
   stop(): Promise<number | null>;
   /** SIGSTOP: frozen with its connections open. */
   pause(): void;
+  /** When it was, ms; the end of the last one is to come where it is now. */
+  readonly stills: readonly { from: number; to: number }[];
   /** SIGCONT. */
   cont(): void;
 }
@@ -138,6 +140,7 @@ function operatorOf(process: StartedProcess, health: string, metrics: string): O
     const { statusCode, body } = await request(url, { headersTimeout: 2000, bodyTimeout: 2000 });
     return { status: statusCode, text: await body.text() };
   };
+  const stills: { from: number; to: number }[] = [];
   const readMetrics = async () => (await fetchText(`http://${metrics}/metrics`)).text;
   return {
     process,
@@ -174,8 +177,16 @@ function operatorOf(process: StartedProcess, health: string, metrics: string): O
       process.kill('SIGTERM');
       return (await process.exited).code;
     },
-    pause: () => void process.kill('SIGSTOP'),
-    cont: () => void process.kill('SIGCONT'),
+    stills,
+    pause() {
+      stills.push({ from: Date.now(), to: Infinity });
+      process.kill('SIGSTOP');
+    },
+    cont() {
+      process.kill('SIGCONT');
+      const last = stills.at(-1);
+      if (last) last.to = Date.now();
+    },
   };
 }
 

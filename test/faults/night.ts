@@ -27,12 +27,15 @@ import { countsOf, type Counts } from './oracles/counts.ts';
 import { foreignChanges } from './oracles/foreign.ts';
 import { History } from './oracles/history.ts';
 import { writesWithoutLease } from './oracles/leadership.ts';
+import { hasty, overdue } from './oracles/manners.ts';
 import { authsIn, badTokens, doubled, madeAnew } from './oracles/ours.ts';
 import { leaks } from './oracles/secrecy.ts';
 
 export interface Replica {
   readonly operator: Operator;
   readonly proxy: ApiServerProxy;
+  /** What it gives up is not seen by the proxy. */
+  readonly isBehindNetwork: boolean;
 }
 
 export interface NightOptions extends ClusterOptions {
@@ -54,6 +57,7 @@ export interface ReplicaOptions extends Partial<Pick<OperatorOptions, 'main' | '
   serverOf?: (proxy: ApiServerProxy) => Promise<string> | string;
 }
 
+const mostMemory = 300 * 2 ** 20; // bytes
 export const wholeWithinMs = 60_000;
 export const quietMs = scaled(120_000, 10_000);
 
@@ -79,7 +83,7 @@ export class Night {
   usual: () => ReplicaOptions = () => ({});
   readonly #options: NightOptions;
   readonly #replicas: Replica[] = [];
-  #mark = { audit: 0, history: 0 };
+  #mark = { audit: 0, history: 0, time: 0 };
   #timeline = { audit: 0, time: 0 }; // where what the history tells of begins
 
   private constructor(o: { cluster: Cluster; ecr: StandInEcr; history: History; options: NightOptions }) {
@@ -121,7 +125,7 @@ export class Night {
       ...(this.#options.tokenFile !== undefined && { kubeconfig: this.#kubeconfig(proxy, this.#options.tokenFile) }),
       waitUntilReady: false,
     });
-    const replica = { operator, proxy };
+    const replica = { operator, proxy, isBehindNetwork: o.within !== undefined };
     this.#replicas.push(replica);
     if (waitUntilReady) await operator.waitUntilReady();
     return replica;
@@ -160,7 +164,7 @@ export class Night {
 
   /** What comes later is judged by `invariants`. */
   mark(): void {
-    this.#mark = { audit: this.cluster.auditMark(), history: this.history.mark() };
+    this.#mark = { audit: this.cluster.auditMark(), history: this.history.mark(), time: Date.now() };
   }
 
   /** Etcd has gone back: nothing that was before is judged any more. To be called before anybody writes. */
@@ -208,7 +212,7 @@ export class Night {
     return told(this.writes(since)).map((write) => `in the quiet afterwards: ${write}`);
   }
 
-  /** Invariants 1, 2, 3, 6, 7 and 9, over everything since the mark; what is broken, in words. */
+  /** Invariants 1, 2, 3, 6, 7, 9, 11 and 12, over everything since the mark; what is broken, in words. */
   async violations(): Promise<string[]> {
     const versions = this.history.versions();
     const steps = stepsOf(versions, this.writes(this.#timeline.audit)).slice(this.#mark.history);
@@ -221,6 +225,17 @@ export class Night {
       ...writesWithoutLease(this.#seenWrites(), versions),
       ...leaks(await this.#outputs(), this.#secrets()),
       ...this.#crashes(),
+      ...this.#replicas.flatMap((replica) => this.#mannersOf(replica)),
+    ];
+  }
+
+  #mannersOf({ operator, proxy, isBehindNetwork }: Replica): string[] {
+    const requests = proxy.requests.filter(({ time }) => time >= this.#mark.time);
+    const memory = operator.process.isRunning() ? operator.memory() : 0;
+    return [
+      ...(isBehindNetwork ? [] : overdue(requests, { now: Date.now(), stills: operator.stills })),
+      ...hasty(requests),
+      ...(memory > mostMemory ? [`${operator.process.name} holds ${Math.round(memory / 2 ** 20)} MiB`] : []),
     ];
   }
 

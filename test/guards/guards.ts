@@ -155,8 +155,21 @@ export const guards: readonly Guard[] = [
     file: 'src/controller/applyWrites.ts',
     line: 'const precondition = observed ? { uid: observed.uid, resourceVersion: observed.resourceVersion } : {};',
     instead: 'const precondition = observed?.uid === "" ? { uid: observed.uid } : {};',
-    test: 'test/faults/unobserved.test.ts',
-    named: 'somebody else’s',
+    test: 'test/controller/applyWrites.test.ts',
+  },
+  {
+    what: 'a Secret whose watch is down is looked at before it is written',
+    file: 'src/controller/reconcileNamespace.ts',
+    line: 'isApplied && (await context.catchUp(name))',
+    instead: 'isApplied && name === ""',
+    test: 'test/operator/blindWatch.test.ts',
+  },
+  {
+    what: 'a request for a refresh that comes again asks for nothing',
+    file: 'src/aws/tokenRefresher.ts',
+    line: '.slice(-REVISIONS_KEPT)',
+    instead: '.slice(REVISIONS_KEPT)',
+    test: 'test/aws/tokenBroker.test.ts',
   },
   {
     what: 'a leader knows the stored tokens before it works',

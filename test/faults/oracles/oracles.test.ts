@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import type { SeenRequest } from '../../cluster/apiServerProxy.ts';
 import type { AuditEvent } from '../../cluster/auditLog.ts';
 import type { KubeObject } from '../../cluster/kubeApi.ts';
 import { stepsOf } from './authorship.ts';
@@ -6,6 +7,7 @@ import { countsOf, moreThan } from './counts.ts';
 import { foreignChanges } from './foreign.ts';
 import type { Version } from './history.ts';
 import { writesWithoutLease } from './leadership.ts';
+import { hasty, overdue } from './manners.ts';
 import { badTokens, doubled, madeAnew } from './ours.ts';
 import { leaks } from './secrecy.ts';
 
@@ -168,4 +170,39 @@ it('7: secrets in outputs, in each form and in pieces', () => {
   }
   expect(found(`a piece ${secret.slice(16, 32)}`)).toBe(1);
   expect(found('nothing of it')).toBe(0);
+});
+
+describe('what reaches the API server', () => {
+  const path = '/api/v1/namespaces/team/secrets/ecr-pull?fieldManager=x';
+  const asked = (time: number, o: Partial<SeenRequest> = {}): SeenRequest => ({
+    ...{ method: 'PATCH', path, isWatch: false, accept: '', time, endedAt: time + 10, status: 503, retryAfter: null },
+    ...o,
+  });
+  const every = (ms: number, o: Partial<SeenRequest> = {}) =>
+    Array.from({ length: 12 }, (_, index) => asked(index * ms, o));
+
+  it('12: lasts no longer than a lease is renewed, unless the process stood still', () => {
+    const late = (o: Partial<SeenRequest>, stills: { from: number; to: number }[] = []) =>
+      overdue([asked(0, o)], { now: 15_000, stills }).length;
+    expect([late({ endedAt: 9_000 }), late({ endedAt: 12_000, isWatch: true })]).toEqual([0, 0]);
+    expect([late({ endedAt: 12_000 }), late({ endedAt: null })]).toEqual([1, 1]);
+    expect([late({ endedAt: null }, [{ from: 1_000, to: 14_000 }]), late({}, [{ from: 0, to: Infinity }])]).toEqual([
+      0, 0,
+    ]);
+  });
+
+  it('11: comes again no sooner than it was told', () => {
+    const two = (gapMs: number, o: Partial<SeenRequest> = {}) =>
+      hasty([asked(0, { status: 429, retryAfter: '3', ...o }), asked(10 + gapMs)]).length;
+    expect([two(3_000), two(1_000, { status: 200 }), two(1_000, { path: '/other' })]).toEqual([0, 0, 0]);
+    expect([two(1_000), two(1_000, { method: 'PATCH', status: 503 })]).toEqual([1, 1]);
+  });
+
+  it('11: comes once in five seconds where it goes on being refused', () => {
+    expect(hasty(every(2_000)).length).toBeGreaterThan(0);
+    expect(hasty(every(5_000))).toEqual([]);
+    for (const o of [{ status: 200 }, { status: 409 }, { path: '/apis/events.k8s.io/v1/namespaces/x/events' }]) {
+      expect(hasty(every(2_000, o))).toEqual([]);
+    }
+  });
 });

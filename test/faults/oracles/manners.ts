@@ -1,0 +1,70 @@
+import type { SeenRequest } from '../../cluster/apiServerProxy.ts';
+
+/** A time in which the process stood still, ms; it cannot end a request then. */
+export interface Still {
+  readonly from: number;
+  readonly to: number;
+}
+
+const RENEW_DEADLINE_MS = 10_000;
+const STEADY_AFTER_MS = 15_000;
+const LEAST_GAP_MS = 5_000;
+const SLACK_MS = 500; // between our clock and the operator's timers
+
+/** Invariant 12: whatever is asked of the API server, watches apart, has ended before the lease could be lost by it. */
+export function overdue(requests: readonly SeenRequest[], o: { now: number; stills: readonly Still[] }): string[] {
+  return requests.flatMap(({ method, path, isWatch, time, endedAt }) => {
+    if (isWatch) return [];
+    const end = endedAt ?? o.now;
+    const still = o.stills.map(({ from, to }) => Math.max(0, Math.min(to, end) - Math.max(from, time)));
+    const ms = end - time - still.reduce((sum, one) => sum + one, 0);
+    return ms > RENEW_DEADLINE_MS ? [`${method} ${path} lasted ${Math.round(ms)} ms`] : [];
+  });
+}
+
+/**
+ * Invariant 11: what is refused is not asked again before the time that the answer names, and a write that goes on being
+ * refused comes once in five seconds. The Lease is renewed at its own pace; events and reviews share one path.
+ */
+export function hasty(requests: readonly SeenRequest[]): string[] {
+  const counted = requests.filter(
+    ({ path, isWatch }) => !isWatch && !/\/(leases|events|\w+reviews)(\/|\?|$)/.test(path),
+  );
+  const byKey = Map.groupBy(counted, keyOf);
+  return [...byKey].flatMap(([key, tries]) => [...tooSoon(key, tries), ...tooOften(key, tries)]);
+}
+
+// Where a list or watch begins is no part of what it asks for.
+function keyOf({ method, path }: SeenRequest): string {
+  const url = new URL(path, 'https://any');
+  for (const name of ['resourceVersion', 'continue', 'limit', 'timeoutSeconds']) url.searchParams.delete(name);
+  return `${method} ${url.pathname}${url.search}`;
+}
+
+function tooSoon(key: string, tries: readonly SeenRequest[]): string[] {
+  return tries.flatMap(({ status, retryAfter, endedAt }, index) => {
+    const next = tries[index + 1];
+    const seconds = Number(retryAfter ?? Number.NaN);
+    if (!next || status === null || status < 400 || endedAt === null || Number.isNaN(seconds)) return [];
+    const gapMs = next.time - endedAt;
+    return gapMs < seconds * 1_000 - SLACK_MS ? [`${key} again after ${gapMs} ms, though told ${seconds} s`] : [];
+  });
+}
+
+// A conflict is no failure: read again, decide again.
+function tooOften(key: string, tries: readonly SeenRequest[]): string[] {
+  if (key.startsWith('GET ')) return [];
+  const told: string[] = [];
+  let failingSince: number | null = null;
+  let last = -Infinity;
+  for (const { time, status } of tries) {
+    const gapMs = time - last;
+    const isSteady = failingSince !== null && last - failingSince >= STEADY_AFTER_MS;
+    if (isSteady && gapMs < LEAST_GAP_MS - SLACK_MS)
+      told.push(`${key} again after ${gapMs} ms, though it goes on failing`);
+    const isFailure = status !== null && status >= 400 && status !== 409;
+    failingSince = isFailure ? (failingSince ?? time) : null;
+    last = time;
+  }
+  return told;
+}
