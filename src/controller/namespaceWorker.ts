@@ -187,15 +187,15 @@ export class NamespaceWorker {
 
   #writeContext(namespace: string): WriteContext {
     const { client, caches, secretName, assertLeading } = this.#options;
-    const cacheOf = { Secret: caches.secrets.get(secretName), ServiceAccount: caches.serviceAccounts };
+    const secretCache = caches.secrets.get(secretName);
+    const storeOf = { Secret: secretCache?.store, ServiceAccount: caches.serviceAccounts?.store };
     return {
       ...{ client, namespace, secretName, beforeSend: assertLeading },
       seen: async (kind, name, resourceVersion) => {
-        const { store, reflector } = cacheOf[kind] ?? {};
-        if (!store || !reflector) return;
-        const waitMs = isUp(reflector) ? OWN_WRITE_SEEN_MS : 0;
-        const isSeen = await store.waitFor(`${namespace}/${name}`, resourceVersion, waitMs);
-        if (kind === 'Secret' && !isSeen) this.#unseen.add(namespace);
+        const isBlind = kind === 'Secret' && secretCache !== undefined && !isUp(secretCache.reflector);
+        const waitMs = isBlind ? 0 : OWN_WRITE_SEEN_MS; // in its place comes `catchUp`
+        const isSeen = await storeOf[kind]?.waitFor(`${namespace}/${name}`, resourceVersion, waitMs);
+        if (kind === 'Secret' && isSeen === false) this.#unseen.add(namespace);
       },
       seenGone: async (name, resourceVersion) => {
         await caches.secrets.get(name)?.store.waitForEndOf(`${namespace}/${name}`, resourceVersion, OWN_WRITE_SEEN_MS);
