@@ -57,7 +57,7 @@ export interface ReplicaOptions extends Partial<Pick<OperatorOptions, 'main' | '
   serverOf?: (proxy: ApiServerProxy) => Promise<string> | string;
 }
 
-const mostMemory = 300 * 2 ** 20; // bytes
+const mostMemory = 512 * 2 ** 20; // bytes: the limit of the Deployment
 export const wholeWithinMs = 60_000;
 export const quietMs = scaled(120_000, 10_000);
 

@@ -51,7 +51,7 @@ function tooSoon(key: string, tries: readonly SeenRequest[]): string[] {
   });
 }
 
-// A conflict is no failure: read again, decide again.
+// A conflict is no failure, nor is a patch whose test fails (422): read again, decide again.
 function tooOften(key: string, tries: readonly SeenRequest[]): string[] {
   if (key.startsWith('GET ')) return [];
   const told: string[] = [];
@@ -62,7 +62,8 @@ function tooOften(key: string, tries: readonly SeenRequest[]): string[] {
     const isSteady = failingSince !== null && last - failingSince >= STEADY_AFTER_MS;
     if (isSteady && gapMs < LEAST_GAP_MS - SLACK_MS)
       told.push(`${key} again after ${gapMs} ms, though it goes on failing`);
-    const isFailure = status !== null && status >= 400 && status !== 409;
+    const isConflict = status === 409 || (status === 422 && key.includes('/serviceaccounts/'));
+    const isFailure = status !== null && status >= 400 && !isConflict;
     failingSince = isFailure ? (failingSince ?? time) : null;
     last = time;
   }
