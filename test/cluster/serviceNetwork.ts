@@ -38,7 +38,9 @@ export class ServiceNetwork {
   /** Once a pod is there: opens the address of the Service `kubernetes`. */
   async open(): Promise<void> {
     const bridge = `ecr-${basename(this.#cluster.dir).slice(-6)}`;
-    await eventually('the bridge is there', () => run('ip', ['link', 'show', bridge]), 60_000);
+    // Not before it has its own: a bridge with another one alone is refused to every pod.
+    const isUp = async () => (await run('ip', ['-4', '-oneline', 'address', 'show', bridge])).stdout !== '';
+    await eventually('the bridge has its address', isUp, 60_000);
     await run('ip', ['address', 'replace', `${this.address}/32`, 'dev', bridge]);
     await this.forward(new URL(this.#cluster.server).port, 443);
   }
