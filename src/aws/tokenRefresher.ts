@@ -28,8 +28,9 @@ export interface TokenRefresherOptions {
 const KEPT_UNWANTED_MS = 3_600_000;
 const LONGEST_THROTTLE_MS = 5 * 60_000;
 const REVISIONS_KEPT = 100; // beside those that are wanted now
-// A server tells its time in whole seconds, cut off: a token was issued up to so long, ms, after its `issuedAt`.
-const ISSUED_AT_PRECISION_MS = 1_000;
+// The leader's token answers a request that is seen here up to so long, ms, after the token's `issuedAt`: its server tells
+// whole seconds, cut off, and the watch of a standby may be seconds behind the leader's.
+const ANSWERED_BEFORE_MS = 6_000;
 
 interface HostEntry {
   readonly publication: HostPublication;
@@ -76,8 +77,8 @@ export class TokenRefresher {
     if (this.#token && this.#token.issuedAt >= token.issuedAt) return;
     this.#token = token;
     this.#jitter = jitter;
-    const issuedBy = token.issuedAt.getTime() + ISSUED_AT_PRECISION_MS;
-    if (this.#askedAt !== null && issuedBy > this.#askedAt) this.#askedAt = null;
+    const answersUntil = token.issuedAt.getTime() + ANSWERED_BEFORE_MS;
+    if (this.#askedAt !== null && this.#askedAt < answersUntil) this.#askedAt = null;
     this.#succeed(token);
   }
 

@@ -665,19 +665,25 @@ describe('after a restart', () => {
     expect(standby.status().lastRefreshTime).toEqual(new Date(standby.clock.now()));
   });
 
-  test("a standby that is asked for a refresh knows the leader's answer by its time, told in whole seconds", async () => {
+  test.each([
+    ['0.2 s before the answer, told in whole seconds', 200],
+    ['3 s after it, as its watch is behind', -3 * SECOND],
+  ])("a standby that sees a request for a refresh %s, knows the leader's answer by its time", async (_, earlierMs) => {
     const standby = new Bench();
     standby.isLeader = false;
     await standby.run(wantOf({ revision: 'one' }));
     await standby.clock.advance(HOUR + 700);
-    standby.broker.setWants([wantOf({ revision: 'two' })]);
+    const ask = () => standby.broker.setWants([wantOf({ revision: 'two' })]);
     const leader = new Bench({ clock: standby.clock });
-    await standby.clock.advance(200);
     leader.fetch = (call) => {
       const token = leader.token(call);
       return { ...token, issuedAt: new Date(Math.floor(token.issuedAt.getTime() / 1_000) * 1_000) };
     };
+    if (earlierMs > 0) ask();
+    await standby.clock.advance(Math.max(0, earlierMs));
     await leader.run(wantOf({ revision: 'two' }));
+    await standby.clock.advance(Math.max(0, -earlierMs));
+    if (earlierMs < 0) ask();
     standby.isLeader = true;
     standby.broker.restore(leader.stored);
     await standby.clock.advance(MINUTE);
