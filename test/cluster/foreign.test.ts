@@ -1,6 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, onTestFinished, test } from 'vitest';
-import { ApiServerProxy, type Fault } from './apiServerProxy.ts';
+import { ApiServerProxy, type Fault, type ProxiedRequest } from './apiServerProxy.ts';
 import { writeVerbs } from './auditLog.ts';
 import { startCluster, type Cluster } from './cluster.ts';
 import { eventually } from './eventually.ts';
@@ -182,13 +182,17 @@ describe('a foreign Secret of our name', () => {
     ['as it is down', () => ({ answer: { status: 503 } }), false],
     ['as nothing comes', () => ({ body: nothing }), true],
   ];
+  const isSecretWatch = ({ path, isWatch }: ProxiedRequest) => isWatch && path.startsWith('/api/v1/secrets?');
   test.each(unseen)('that the watch has not shown yet, %s, is left alone, too', async (_, fault, isTried) => {
-    proxy.fault = ({ path, isWatch }) => (isWatch && path.startsWith('/api/v1/secrets?') ? fault() : null);
-    proxy.reset();
+    proxy.fault = (request) => (isSecretWatch(request) ? fault() : null);
     onTestFinished(() => {
       proxy.fault = () => null;
       proxy.reset();
     });
+    const since = proxy.requests.length;
+    proxy.reset();
+    await eventually('it watches again', () => proxy.requests.slice(since).some(isSecretWatch));
+    await sleep(500); // until the head of the answer is there
     const name = `foreign-unseen-${isTried}`;
     const mark = cluster.auditMark();
     const ignore = 'ecr.pullsecrets.io/ignore';
