@@ -238,7 +238,8 @@ async function readServiceAccount(name: string, context: WriteContext): Promise<
   return reduceServiceAccount(await context.client.request<KubeObject>({ method: 'GET', path }));
 }
 
-function secretPath({ namespace }: WriteContext, name: string): string {
+/** Of one Secret, in the API. */
+export function secretPath({ namespace }: Pick<WriteContext, 'namespace'>, name: string): string {
   return `/api/v1/namespaces/${namespace}/secrets/${name}`;
 }
 

@@ -7,7 +7,7 @@ import type { EventRecorder } from '../kube/eventRecorder.ts';
 import type { Reflector } from '../kube/reflector.ts';
 import type { Lane, WorkQueue } from '../kube/workQueue.ts';
 import type { Logger } from '../observability/log.ts';
-import type { WriteContext } from './applyWrites.ts';
+import { secretPath, type WriteContext } from './applyWrites.ts';
 import type { Caches } from './caches.ts';
 import type { NamespaceState } from './namespaceOutcomes.ts';
 import type { SecretObject } from './observedObjects.ts';
@@ -180,7 +180,7 @@ export class NamespaceWorker {
     const { caches, secretName } = this.#options;
     const { reflector } = caches.secrets.get(secretName) ?? {};
     if (!reflector || (isUp(reflector) && !this.#unseen.has(namespace))) return false;
-    await reflector.lookUp(`${namespace}/${secretName}`, `/api/v1/namespaces/${namespace}/secrets/${secretName}`);
+    await reflector.lookUp(`${namespace}/${secretName}`, secretPath({ namespace }, secretName));
     this.#unseen.delete(namespace);
     return true;
   }

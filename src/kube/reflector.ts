@@ -111,9 +111,8 @@ export class Reflector<T> {
       throw error;
     });
     if (this.#version !== version) return;
-    if (object === null) return store.delete(key);
-    const value = this.#reduced(object, key);
-    if (value !== undefined) store.set(key, { value, resourceVersion: object.metadata.resourceVersion ?? '' });
+    if (object === null) store.delete(key);
+    else this.#put(key, object);
   }
 
   async #run(): Promise<void> {
@@ -224,15 +223,17 @@ export class Reflector<T> {
     const resourceVersion = metadata.resourceVersion;
     if (!resourceVersion) throw new TransientError('NotKubernetes', `an event of ${this.kind} has no resourceVersion`);
     if (type === 'DELETED') this.#o.store.delete(objectKey(metadata));
-    if (type === 'ADDED' || type === 'MODIFIED') {
-      const key = objectKey(metadata);
-      const value = this.#reduced(object, key);
-      if (value !== undefined) this.#o.store.set(key, { value, resourceVersion });
-    }
+    if (type === 'ADDED' || type === 'MODIFIED') this.#put(objectKey(metadata), object);
     this.#version = resourceVersion;
     this.#contactAt = this.#o.clock.monotonic();
     this.#failedWatches = 0;
     this.#backoff.reset();
+  }
+
+  #put(key: string, object: KubeObject): void {
+    const value = this.#reduced(object, key);
+    const { resourceVersion = '' } = object.metadata;
+    if (value !== undefined) this.#o.store.set(key, { value, resourceVersion });
   }
 
   #noteFailedList(error: unknown): void {

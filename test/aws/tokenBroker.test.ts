@@ -665,31 +665,49 @@ describe('after a restart', () => {
     expect(standby.status().lastRefreshTime).toEqual(new Date(standby.clock.now()));
   });
 
-  test.each([
-    ['0.2 s before the answer, told in whole seconds', 200],
-    ['3 s after it, as its watch is behind', -3 * SECOND],
-  ])("a standby that sees a request for a refresh %s, knows the leader's answer by its time", async (_, earlierMs) => {
-    const standby = new Bench();
-    standby.isLeader = false;
-    await standby.run(wantOf({ revision: 'one' }));
-    await standby.clock.advance(HOUR + 700);
-    const ask = () => standby.broker.setWants([wantOf({ revision: 'two' })]);
-    const leader = new Bench({ clock: standby.clock });
-    leader.fetch = (call) => {
-      const token = leader.token(call);
-      return { ...token, issuedAt: new Date(Math.floor(token.issuedAt.getTime() / 1_000) * 1_000) };
-    };
-    if (earlierMs > 0) ask();
-    await standby.clock.advance(Math.max(0, earlierMs));
-    await leader.run(wantOf({ revision: 'two' }));
-    await standby.clock.advance(Math.max(0, -earlierMs));
-    if (earlierMs < 0) ask();
-    standby.isLeader = true;
-    standby.broker.restore(leader.stored);
-    await standby.clock.advance(MINUTE);
-    expect(standby.calls).toEqual([]);
-    expect(standby.auth()).toBe('token-1');
-  });
+  const orders: [
+    when: string,
+    inOrder: (ask: () => void, answer: () => Promise<void>, wait: (ms: number) => Promise<void>) => Promise<void>,
+  ][] = [
+    [
+      '0.2 s before the answer, told in whole seconds',
+      async (ask, answer, wait) => {
+        ask();
+        await wait(200);
+        await answer();
+      },
+    ],
+    [
+      '3 s after it, as its watch is behind',
+      async (ask, answer, wait) => {
+        await answer();
+        await wait(3 * SECOND);
+        ask();
+      },
+    ],
+  ];
+  test.each(orders)(
+    "a standby that sees a request for a refresh %s, knows the leader's answer by its time",
+    async (_, inOrder) => {
+      const standby = new Bench();
+      standby.isLeader = false;
+      await standby.run(wantOf({ revision: 'one' }));
+      await standby.clock.advance(HOUR + 700);
+      const ask = () => standby.broker.setWants([wantOf({ revision: 'two' })]);
+      const leader = new Bench({ clock: standby.clock });
+      leader.fetch = (call) => {
+        const token = leader.token(call);
+        return { ...token, issuedAt: new Date(Math.floor(token.issuedAt.getTime() / 1_000) * 1_000) };
+      };
+      const answer = () => leader.run(wantOf({ revision: 'two' }));
+      await inOrder(ask, answer, (ms) => standby.clock.advance(ms));
+      standby.isLeader = true;
+      standby.broker.restore(leader.stored);
+      await standby.clock.advance(MINUTE);
+      expect(standby.calls).toEqual([]);
+      expect(standby.auth()).toBe('token-1');
+    },
+  );
 
   test('a leader that was none for a while goes on: what it broke off is done', async () => {
     const bench = new Bench();

@@ -49,6 +49,12 @@ export interface LogLine {
   [field: string]: unknown;
 }
 
+/** A time in which the process was stopped, ms. */
+export interface Still {
+  readonly from: number;
+  to: number; // Infinity: it still is
+}
+
 export interface Operator {
   readonly process: StartedProcess;
   readonly pid: number;
@@ -71,8 +77,7 @@ export interface Operator {
   stop(): Promise<number | null>;
   /** SIGSTOP: frozen with its connections open. */
   pause(): void;
-  /** When it was, ms; the end of the last one is to come where it is now. */
-  readonly stills: readonly { from: number; to: number }[];
+  readonly stills: readonly Still[];
   /** SIGCONT. */
   cont(): void;
 }
@@ -140,7 +145,7 @@ function operatorOf(process: StartedProcess, health: string, metrics: string): O
     const { statusCode, body } = await request(url, { headersTimeout: 2000, bodyTimeout: 2000 });
     return { status: statusCode, text: await body.text() };
   };
-  const stills: { from: number; to: number }[] = [];
+  const stills: Still[] = [];
   const readMetrics = async () => (await fetchText(`http://${metrics}/metrics`)).text;
   return {
     process,

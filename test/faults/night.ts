@@ -212,7 +212,7 @@ export class Night {
     return told(this.writes(since)).map((write) => `in the quiet afterwards: ${write}`);
   }
 
-  /** Invariants 1, 2, 3, 6, 7, 9, 11 and 12, over everything since the mark; what is broken, in words. */
+  /** Invariants 1, 2, 3, 6, 7, 9, 10 and 11 of docs/reliability.md, over everything since the mark; what is broken, in words. */
   async violations(): Promise<string[]> {
     const versions = this.history.versions();
     const steps = stepsOf(versions, this.writes(this.#timeline.audit)).slice(this.#mark.history);

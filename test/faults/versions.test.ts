@@ -1,6 +1,5 @@
 import { execFileSync } from 'node:child_process';
-import { mkdtempSync, symlinkSync } from 'node:fs';
-import { tmpdir } from 'node:os';
+import { mkdirSync, symlinkSync } from 'node:fs';
 import { join } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
@@ -26,9 +25,10 @@ function lastRelease(): string | null {
   }
 }
 
-/** The sources of a commit, with the dependencies of now. */
-function checkedOut(commit: string): string {
-  const folder = mkdtempSync(join(tmpdir(), 'ecr-previous-'));
+/** The sources of a commit, with the dependencies of now, in a folder that goes with the cluster. */
+function checkedOut(commit: string, { cluster }: Night): string {
+  const folder = join(cluster.dir, 'previous');
+  mkdirSync(folder);
   const tar = execFileSync('git', ['archive', commit], { cwd: root, maxBuffer: 2 ** 30 });
   execFileSync('tar', ['-x', '-C', folder], { input: tar });
   symlinkSync(join(root, 'node_modules'), join(folder, 'node_modules'));
@@ -42,8 +42,8 @@ describe.skipIf(previous === null)(`while replicas of ${previous} run beside tho
   const now: ReplicaOptions = {};
 
   beforeAll(async () => {
-    before = { main: join(checkedOut(previous ?? ''), 'src/main.ts') };
     night = await Night.begin();
+    before = { main: join(checkedOut(previous ?? '', night), 'src/main.ts') };
     night.usual = () => before;
     endurance = await Endurance.begin(night);
   });

@@ -8,7 +8,7 @@ export interface SeenWrite {
   time: number; // ms
 }
 
-const RENEW_DEADLINE_MS = 10_000;
+export const RENEW_DEADLINE_MS = 10_000;
 const SLACK_MS = 500; // between the renewal's answer there and its event here
 
 /**

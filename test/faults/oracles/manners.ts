@@ -1,17 +1,15 @@
 import type { SeenRequest } from '../../cluster/apiServerProxy.ts';
+import type { Still } from '../../cluster/operator.ts';
+import { RENEW_DEADLINE_MS } from './leadership.ts';
 
-/** A time in which the process stood still, ms; it cannot end a request then. */
-export interface Still {
-  readonly from: number;
-  readonly to: number;
-}
-
-const RENEW_DEADLINE_MS = 10_000;
 const STEADY_AFTER_MS = 15_000;
 const LEAST_GAP_MS = 5_000;
 const SLACK_MS = 500; // between our clock and the operator's timers
 
-/** Invariant 12: whatever is asked of the API server, watches apart, has ended before the lease could be lost by it. */
+/**
+ * Invariant 11: whatever is asked of the API server, watches apart, has ended before the lease could be lost by it. A
+ * process that stands still cannot end anything.
+ */
 export function overdue(requests: readonly SeenRequest[], o: { now: number; stills: readonly Still[] }): string[] {
   return requests.flatMap(({ method, path, isWatch, time, endedAt }) => {
     if (isWatch) return [];
@@ -23,7 +21,7 @@ export function overdue(requests: readonly SeenRequest[], o: { now: number; stil
 }
 
 /**
- * Invariant 11: what is refused is not asked again before the time that the answer names, and a write that goes on being
+ * Invariant 10: what is refused is not asked again before the time that the answer names, and a write that goes on being
  * refused comes once in five seconds. The Lease is renewed at its own pace; events and reviews share one path.
  */
 export function hasty(requests: readonly SeenRequest[]): string[] {

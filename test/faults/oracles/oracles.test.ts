@@ -181,7 +181,7 @@ describe('what reaches the API server', () => {
   const every = (ms: number, o: Partial<SeenRequest> = {}) =>
     Array.from({ length: 12 }, (_, index) => asked(index * ms, o));
 
-  it('12: lasts no longer than a lease is renewed, unless the process stood still', () => {
+  it('11: lasts no longer than a lease is renewed, unless the process stood still', () => {
     const late = (o: Partial<SeenRequest>, stills: { from: number; to: number }[] = []) =>
       overdue([asked(0, o)], { now: 15_000, stills }).length;
     expect([late({ endedAt: 9_000 }), late({ endedAt: 12_000, isWatch: true })]).toEqual([0, 0]);
@@ -191,14 +191,14 @@ describe('what reaches the API server', () => {
     ]);
   });
 
-  it('11: comes again no sooner than it was told', () => {
+  it('10: comes again no sooner than it was told', () => {
     const two = (gapMs: number, o: Partial<SeenRequest> = {}) =>
       hasty([asked(0, { status: 429, retryAfter: '3', ...o }), asked(10 + gapMs)]).length;
     expect([two(3_000), two(1_000, { status: 200 }), two(1_000, { path: '/other' })]).toEqual([0, 0, 0]);
     expect([two(1_000), two(1_000, { method: 'PATCH', status: 503 })]).toEqual([1, 1]);
   });
 
-  it('11: comes once in five seconds where it goes on being refused', () => {
+  it('10: comes once in five seconds where it goes on being refused', () => {
     expect(hasty(every(2_000)).length).toBeGreaterThan(0);
     expect(hasty(every(5_000))).toEqual([]);
     for (const o of [{ status: 200 }, { status: 409 }, { path: '/apis/events.k8s.io/v1/namespaces/x/events' }]) {
