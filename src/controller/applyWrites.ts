@@ -243,7 +243,8 @@ export function secretPath({ namespace }: Pick<WriteContext, 'namespace'>, name:
   return `/api/v1/namespaces/${namespace}/secrets/${name}`;
 }
 
-function serviceAccountPath({ namespace }: WriteContext, name: string): string {
+/** Of one ServiceAccount, in the API. */
+export function serviceAccountPath({ namespace }: Pick<WriteContext, 'namespace'>, name: string): string {
   return `/api/v1/namespaces/${namespace}/serviceaccounts/${name}`;
 }
 

@@ -4,13 +4,13 @@ import { outcomeOf, type Outcome } from '../errors.ts';
 import { ApiStatusError } from '../kube/apiStatusError.ts';
 import type { KubeClient } from '../kube/client.ts';
 import type { EventRecorder } from '../kube/eventRecorder.ts';
-import type { Reflector } from '../kube/reflector.ts';
 import type { Lane, WorkQueue } from '../kube/workQueue.ts';
 import type { Logger } from '../observability/log.ts';
-import { secretPath, type WriteContext } from './applyWrites.ts';
+import type { WriteContext } from './applyWrites.ts';
 import type { Caches } from './caches.ts';
 import type { NamespaceState } from './namespaceOutcomes.ts';
 import type { SecretObject } from './observedObjects.ts';
+import { OwnWrites } from './ownWrites.ts';
 import { Patience } from './patience.ts';
 import type { Permissions } from './permissions.ts';
 import { isPolicyDenial } from './policyProbe.ts';
@@ -33,7 +33,6 @@ export interface NamespaceWorkerOptions {
   readonly onDone: (namespace: string) => void;
 }
 
-const OWN_WRITE_SEEN_MS = 5_000;
 const CONFLICTS_BEFORE_BACKOFF = 3;
 const CONFLICT_RETRY_MS = 20;
 
@@ -44,16 +43,17 @@ export class NamespaceWorker {
   readonly #states = new Map<string, NamespaceState>();
   readonly #conflicts = new Map<string, number>();
   readonly #patience: Patience;
-  readonly #unseen = new Set<string>(); // namespaces with a Secret of ours that its watch did not show in time
+  readonly #ownWrites: OwnWrites;
   #hasWritten = false;
 
   constructor(options: NamespaceWorkerOptions) {
     this.#options = options;
     this.#patience = new Patience(options.clock);
+    this.#ownWrites = new OwnWrites(options);
     this.#context = {
       ...options.reconcile,
       secretName: options.secretName,
-      catchUp: (namespace) => this.#catchUp(namespace),
+      catchUp: (namespace, writes) => this.#ownWrites.catchUp(namespace, writes),
       writeContext: (namespace) => this.#writeContext(namespace),
       repaired: (write: Write, namespace, count) => announceRepair(write, { namespace, count, ...options }),
       cloneRemoved: ({ observed }, namespace) => announceClone(observed as SecretObject, { namespace, ...options }),
@@ -73,14 +73,14 @@ export class NamespaceWorker {
   startAnew(): void {
     this.#hasWritten = false;
     this.#patience.clear();
-    this.#unseen.clear();
+    this.#ownWrites.clear();
   }
 
   forget(namespace: string): void {
     this.#states.delete(namespace);
     this.#conflicts.delete(namespace);
     this.#patience.forget(namespace);
-    this.#unseen.delete(namespace);
+    this.#ownWrites.forget(namespace);
   }
 
   /** Works until the signal fires. */
@@ -176,37 +176,16 @@ export class NamespaceWorker {
     this.#options.log.warn({ kind: 'Namespace', name, code, retryMs, ...bug }, message);
   }
 
-  async #catchUp(namespace: string): Promise<boolean> {
-    const { caches, secretName } = this.#options;
-    const { reflector } = caches.secrets.get(secretName) ?? {};
-    if (!reflector || (isUp(reflector) && !this.#unseen.has(namespace))) return false;
-    await reflector.lookUp(`${namespace}/${secretName}`, secretPath({ namespace }, secretName));
-    this.#unseen.delete(namespace);
-    return true;
-  }
-
   #writeContext(namespace: string): WriteContext {
-    const { client, caches, secretName, assertLeading } = this.#options;
-    const secretCache = caches.secrets.get(secretName);
-    const storeOf = { Secret: secretCache?.store, ServiceAccount: caches.serviceAccounts?.store };
+    const { client, secretName, assertLeading } = this.#options;
+    const ownWrites = this.#ownWrites;
     return {
       ...{ client, namespace, secretName, beforeSend: assertLeading },
-      seen: async (kind, name, resourceVersion) => {
-        const isBlind = kind === 'Secret' && secretCache !== undefined && !isUp(secretCache.reflector);
-        const waitMs = isBlind ? 0 : OWN_WRITE_SEEN_MS; // in its place comes `catchUp`
-        const isSeen = await storeOf[kind]?.waitFor(`${namespace}/${name}`, resourceVersion, waitMs);
-        if (kind === 'Secret' && isSeen === false) this.#unseen.add(namespace);
-      },
-      seenGone: async (name, resourceVersion) => {
-        await caches.secrets.get(name)?.store.waitForEndOf(`${namespace}/${name}`, resourceVersion, OWN_WRITE_SEEN_MS);
-      },
+      seen: (kind, name, resourceVersion) => ownWrites.seen(namespace, { kind, name }, resourceVersion),
+      seenGone: (name, resourceVersion) => ownWrites.seenGone(namespace, name, resourceVersion),
       recreated: () => announceRecreation({ namespace, ...this.#options }),
     };
   }
-}
-
-function isUp({ state }: Pick<Reflector<unknown>, 'state'>): boolean {
-  return state.error === null;
 }
 
 // Which of several errors decides when the namespace is tried again.

@@ -9,8 +9,8 @@ import type { RepairBackoff } from './repairBackoff.ts';
 export interface ReconcileContext {
   readonly secretName: string;
   readonly snapshot: (namespace: string) => { namespace: NamespaceView; observed: ObservedNamespace } | null;
-  /** Takes our Secret itself into the snapshot, where it is known that its watch is behind; whether it did. */
-  readonly catchUp: (namespace: string) => Promise<boolean>;
+  /** Takes what these would write to into the snapshot, where it is known that its watch is behind; whether it did. */
+  readonly catchUp: (namespace: string, writes: readonly Write[]) => Promise<boolean>;
   readonly resources: () => Resources;
   readonly tokenOf: (resource: string, host: string) => TokenState;
   readonly hashOf: (auth: string) => string;
@@ -69,11 +69,10 @@ interface View {
   readonly diff: NamespaceDiff;
 }
 
-// A Secret is not written on a view that is known to be old: it may be there, and right.
+// Nothing is written on a view that is known to be old: what is there may be right.
 async function lookCloselyAt(name: string, context: ReconcileContext): Promise<View | null> {
   const view = lookAt(name, context, false);
-  const isApplied = view?.diff.writes.some(({ kind }) => kind === 'ApplySecret') ?? false;
-  return isApplied && (await context.catchUp(name)) ? lookAt(name, context, false) : view;
+  return view && (await context.catchUp(name, view.diff.writes)) ? lookAt(name, context, false) : view;
 }
 
 function lookAt(name: string, context: ReconcileContext, mayRemove: boolean): View | null {

@@ -158,10 +158,10 @@ export const guards: readonly Guard[] = [
     test: 'test/controller/applyWrites.test.ts',
   },
   {
-    what: 'a Secret whose watch is down is looked at before it is written',
+    what: 'what a watch that is down does not show is looked at before it is written',
     file: 'src/controller/reconcileNamespace.ts',
-    line: 'isApplied && (await context.catchUp(name))',
-    instead: 'isApplied && name === ""',
+    line: 'view && (await context.catchUp(name, view.diff.writes))',
+    instead: 'view && name === ""',
     test: 'test/operator/blindWatch.test.ts',
   },
   {

@@ -1,4 +1,5 @@
 import { describe, expect, it } from 'vitest';
+import { annotations } from '../../src/api/groupVersion.ts';
 import type { Clock } from '../../src/clock.ts';
 import { fastClock } from '../fastClock.ts';
 import { unavailable } from '../sandbox/faults.ts';
@@ -75,5 +76,38 @@ describe.concurrent('while the watch of Secrets is down, the operator', () => {
     await w.quiet();
     expect(applies(w)).toBe(1);
     expect(told(w)).toEqual([]);
+  });
+});
+
+describe.concurrent('while the watch of ServiceAccounts is down, the operator', () => {
+  const isBlind = (verb: string) => verb === 'watch' || verb === 'list';
+  const refuse = ({ api }: World): void => {
+    api.faults = ({ resource, verb }) => (resource === 'serviceaccounts' && isBlind(verb) ? unavailable() : null);
+    api.cutWatches({ of: 'serviceaccounts' });
+  };
+  const silence = ({ api }: World): void => api.silenceWatches({ of: 'serviceaccounts' });
+  const namespace = '/api/v1/namespaces/team-c';
+  const patches = ({ api, sandbox }: World): number =>
+    api.audit.of({ user: sandbox.operatorUser, resource: 'serviceaccounts', verb: 'patch', namespace: 'team-c' })
+      .length;
+
+  it.each([refuse, silence])('writes an entry once, however often it looks: %o', async (blind) => {
+    const clock = fastClock(20);
+    await using w = await startWorld({ now: () => clock.now() });
+    await w.operator({ clock });
+    w.apply();
+    await w.served('team-a', 'team-b');
+    await w.ready();
+    w.createNamespace('team-c', { annotations: { [annotations.ignore]: 'true' } });
+    await w.quiet();
+    blind(w);
+    w.admin.merge(namespace, { metadata: { annotations: { [annotations.ignore]: null } } });
+    await w.served('team-c');
+    let changes = 0;
+    await staysSo(1_000, () => {
+      if (changes < 10) w.admin.merge(namespace, { metadata: { labels: { change: String((changes += 1)) } } });
+      return true;
+    });
+    expect(patches(w)).toBe(1);
   });
 });

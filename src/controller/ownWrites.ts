@@ -1,0 +1,94 @@
+import type { Write } from '../core/diffNamespace.ts';
+import { secretPath, serviceAccountPath } from './applyWrites.ts';
+import type { Cache, RemovalCaches } from './caches.ts';
+
+const SEEN_MS = 5_000;
+
+type WrittenKind = 'Secret' | 'ServiceAccount';
+
+interface Written {
+  readonly kind: WrittenKind;
+  readonly name: string;
+}
+
+/**
+ * Our own writes, and the watches that should show them. Where a watch is down, or has not shown one in time, the object
+ * itself is read before it is written to again: it may be as it should be.
+ */
+export class OwnWrites {
+  readonly #caches: Pick<RemovalCaches, 'secrets' | 'serviceAccounts'>;
+  readonly #secretName: string;
+  readonly #unseen = new Map<string, Set<string>>(); // namespace → kinds and names
+
+  constructor({ caches, secretName }: { caches: RemovalCaches; secretName: string }) {
+    this.#caches = caches;
+    this.#secretName = secretName;
+  }
+
+  /** Resolves when the watch has shown the write, or after a while; at once where it cannot show anything. */
+  async seen(namespace: string, written: Written, resourceVersion: string): Promise<void> {
+    const cache = this.#cacheOf(written);
+    if (!cache) return;
+    const waitMs = isUp(cache) ? SEEN_MS : 0;
+    const isSeen = await cache.store.waitFor(`${namespace}/${written.name}`, resourceVersion, waitMs);
+    if (!isSeen) this.#unseenIn(namespace).add(idOf(written));
+  }
+
+  /** Resolves when the watch no longer shows the Secret at this resourceVersion, or after a while. */
+  async seenGone(namespace: string, secretName: string, resourceVersion: string): Promise<void> {
+    const cache = this.#caches.secrets.get(secretName);
+    await cache?.store.waitForEndOf(`${namespace}/${secretName}`, resourceVersion, SEEN_MS);
+  }
+
+  /** Takes into the stores what these writes go to, where its watch is known to be behind; whether any was. */
+  async catchUp(namespace: string, writes: readonly Write[]): Promise<boolean> {
+    const targets = writes.map((write) => this.#targetOf(write));
+    const behind = new Map(targets.filter((it) => this.#isBehind(namespace, it)).map((it) => [idOf(it), it]));
+    for (const [id, target] of behind) {
+      const { kind, name } = target;
+      const path = (kind === 'Secret' ? secretPath : serviceAccountPath)({ namespace }, name);
+      await this.#cacheOf(target)?.reflector.lookUp(`${namespace}/${name}`, path);
+      this.#unseen.get(namespace)?.delete(id);
+    }
+    return behind.size > 0;
+  }
+
+  forget(namespace: string): void {
+    this.#unseen.delete(namespace);
+  }
+
+  clear(): void {
+    this.#unseen.clear();
+  }
+
+  #isBehind(namespace: string, target: Written): boolean {
+    const cache = this.#cacheOf(target);
+    if (!cache) return false;
+    return !isUp(cache) || this.#unseen.get(namespace)?.has(idOf(target)) === true;
+  }
+
+  #targetOf(write: Write): Written {
+    if (write.kind === 'ApplySecret') return { kind: 'Secret', name: this.#secretName };
+    if (write.kind === 'DeleteSecret') return { kind: 'Secret', name: write.observed.name };
+    return { kind: 'ServiceAccount', name: write.serviceAccount.name };
+  }
+
+  #cacheOf({ kind, name }: Written): Pick<Cache<unknown>, 'store' | 'reflector'> | null {
+    if (kind === 'ServiceAccount') return this.#caches.serviceAccounts as Cache<unknown> | null;
+    return (this.#caches.secrets.get(name) as Cache<unknown> | undefined) ?? null;
+  }
+
+  #unseenIn(namespace: string): Set<string> {
+    const unseen = this.#unseen.get(namespace) ?? new Set();
+    this.#unseen.set(namespace, unseen);
+    return unseen;
+  }
+}
+
+function isUp({ reflector }: Pick<Cache<unknown>, 'reflector'>): boolean {
+  return reflector.state.error === null;
+}
+
+function idOf({ kind, name }: Written): string {
+  return `${kind}/${name}`;
+}
