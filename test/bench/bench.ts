@@ -11,6 +11,7 @@ import { installDeploy, leaderOf, operatorAccount, startOperator } from '../clus
 import { StandInEcr } from '../cluster/standInEcr.ts';
 import { Appearances } from './appearances.ts';
 import { createNamespaces, names, spanOf, writesIn as writesOn } from './fanOut.ts';
+import { imageEnv } from './imageEnv.ts';
 import { idleCpuPercent, mebibytes, percentile } from './processFigures.ts';
 import { rawWrites } from './rawWrites.ts';
 import { printReport, reportOf, reportMarkdown, type Figure } from './report.ts';
@@ -24,9 +25,6 @@ const HOST = '123456789012.dkr.ecr.us-east-1.amazonaws.com';
 const RESOURCE = '/apis/ecr.pullsecrets.io/v1alpha1/clusterecrpullsecrets/bench';
 const NEW_NAMESPACES = 40;
 const AUTH = Buffer.from(`AWS:${'x'.repeat(2_000)}`).toString('base64');
-
-// As the Dockerfile has them, where the container's limit is the Deployment's: 60 % of 512 MiB for the heap.
-const imageEnv = { MALLOC_ARENA_MAX: '1', NODE_OPTIONS: '--max-semi-space-size=4 --max-old-space-size=307' };
 
 const figures: Figure[] = [];
 const step = (text: string): void => void process.stderr.write(`${text}\n`);

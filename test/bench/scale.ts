@@ -15,6 +15,7 @@ import { StandInEcr } from '../cluster/standInEcr.ts';
 import { readVitals, vitalsEnv } from '../faults/readVitals.ts';
 import { Appearances } from './appearances.ts';
 import { createNamespaces, names, spanOf, writesIn } from './fanOut.ts';
+import { imageEnv } from './imageEnv.ts';
 import { mebibytes, percentile } from './processFigures.ts';
 import { rawWrites } from './rawWrites.ts';
 import { printReport, reportOf, scaleMarkdown, type Figure } from './report.ts';
@@ -139,14 +140,7 @@ function vitalsFile(name: string): string {
 }
 
 async function start(name: string) {
-  const vitals = vitalsEnv(vitalsFile(name));
-  // As the Dockerfile has them.
-  const env = {
-    ...ecr.env,
-    ...vitals,
-    MALLOC_ARENA_MAX: '1',
-    NODE_OPTIONS: `${vitals['NODE_OPTIONS']} --max-semi-space-size=4`,
-  };
+  const env = vitalsEnv(vitalsFile(name), { ...ecr.env, ...imageEnv });
   const operator = await startOperator({ cluster, env, main: `${root}dist/ecr-pull-secrets.js` });
   await leaderOf([operator]);
   return operator;

@@ -8,6 +8,7 @@ import {
   resourcePath,
   secretPath,
   told,
+  type Condition,
   type PullSecretResource,
 } from '../cluster/served.ts';
 import type { Night, Replica } from './night.ts';
@@ -114,10 +115,15 @@ export class Endurance {
     return [...now, ...late.map((write) => `after its round was over: ${write}`)];
   }
 
-  /** The status counts all of them: it is written up to a second later. */
+  /** Invariant 12: the status counts all of them and complains of nothing. It is written up to a second later. */
   async #isTold(): Promise<void> {
     const count = this.#namespaces.length;
-    const isTold = ({ status }: PullSecretResource) => status?.namespacesReady === `${count}/${count}`;
+    const trueOnes = (conditions: readonly Condition[] = []) =>
+      conditions.flatMap(({ type, status }) => (status === 'True' ? [type] : [])).toSorted();
+    const isTold = ({ status }: PullSecretResource) =>
+      status?.namespacesReady === `${count}/${count}` &&
+      trueOnes(status.conditions).join() === 'Ready,Refreshed' &&
+      (status.failures ?? []).length === 0;
     await this.#night.admin.waitFor<PullSecretResource>(resourcePath(), isTold);
   }
 

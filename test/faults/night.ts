@@ -27,15 +27,19 @@ import { countsOf, type Counts } from './oracles/counts.ts';
 import { foreignChanges } from './oracles/foreign.ts';
 import { History } from './oracles/history.ts';
 import { writesWithoutLease } from './oracles/leadership.ts';
-import { hasty, overdue } from './oracles/manners.ts';
+import { delayed, hasty, overdue } from './oracles/manners.ts';
 import { authsIn, badTokens, doubled, madeAnew } from './oracles/ours.ts';
 import { leaks } from './oracles/secrecy.ts';
+import { readVitals, vitalsEnv } from './readVitals.ts';
+import type { Vitals } from './vitals.ts';
 
 export interface Replica {
   readonly operator: Operator;
   readonly proxy: ApiServerProxy;
   /** What it gives up is not seen by the proxy. */
   readonly isBehindNetwork: boolean;
+  /** What it tells of itself, second by second. */
+  readonly vitals: () => Vitals[];
 }
 
 export interface NightOptions extends ClusterOptions {
@@ -118,14 +122,15 @@ export class Night {
     const { prepare, serverOf, env, waitUntilReady = true, ...rest } = o;
     const proxy = await ApiServerProxy.start(this.cluster);
     prepare?.(proxy);
+    const vitals = join(mkdtempSync(join(this.cluster.dir, 'vitals-')), 'vitals.jsonl');
     const operator = await startOperator({
-      ...{ cluster: this.cluster, env: { ...this.ecr.env, ...this.#options.env, ...env }, ...rest },
+      ...{ cluster: this.cluster, env: vitalsEnv(vitals, { ...this.ecr.env, ...this.#options.env, ...env }), ...rest },
       server: (await serverOf?.(proxy)) ?? proxy.url,
       args: ['--log-level=debug', ...(this.#options.args ?? [])],
       ...(this.#options.tokenFile !== undefined && { kubeconfig: this.#kubeconfig(proxy, this.#options.tokenFile) }),
       waitUntilReady: false,
     });
-    const replica = { operator, proxy, isBehindNetwork: o.within !== undefined };
+    const replica = { operator, proxy, isBehindNetwork: o.within !== undefined, vitals: () => readVitals(vitals) };
     this.#replicas.push(replica);
     if (waitUntilReady) await operator.waitUntilReady();
     return replica;
@@ -229,12 +234,13 @@ export class Night {
     ];
   }
 
-  #mannersOf({ operator, proxy, isBehindNetwork }: Replica): string[] {
+  #mannersOf({ operator, proxy, isBehindNetwork, vitals }: Replica): string[] {
     const requests = proxy.requests.filter(({ time }) => time >= this.#mark.time);
     const memory = operator.process.isRunning() ? operator.memory() : 0;
     return [
       ...(isBehindNetwork ? [] : overdue(requests, { now: Date.now(), stills: operator.stills })),
       ...hasty(requests),
+      ...delayed(vitals(), operator.stills).map((text) => `${operator.process.name}: ${text}`),
       ...(memory > mostMemory ? [`${operator.process.name} holds ${Math.round(memory / 2 ** 20)} MiB`] : []),
     ];
   }

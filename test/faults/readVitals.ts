@@ -4,9 +4,10 @@ import type { Vitals } from './vitals.ts';
 
 const preload = fileURLToPath(new URL('./vitals.ts', import.meta.url));
 
-/** Environment with which a process tells its vitals into this file. */
-export function vitalsEnv(file: string): Record<string, string> {
-  return { VITALS_FILE: file, NODE_OPTIONS: `--disable-warning=ExperimentalWarning --import=${preload}` };
+/** Environment with which a process tells its vitals into this file; Node's options beside it stay. */
+export function vitalsEnv(file: string, env: Readonly<Record<string, string>> = {}): Record<string, string> {
+  const options = ['--disable-warning=ExperimentalWarning', `--import=${preload}`, env['NODE_OPTIONS'] ?? ''];
+  return { ...env, VITALS_FILE: file, NODE_OPTIONS: options.join(' ').trim() };
 }
 
 export function readVitals(file: string): Vitals[] {

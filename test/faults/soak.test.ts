@@ -1,10 +1,9 @@
-import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, expect, test } from 'vitest';
 import { isLong } from '../cluster/scaled.ts';
 import { createNamespace, createNamespaces, resource } from '../cluster/served.ts';
 import { Night } from './night.ts';
-import { floors, readVitals, vitalsEnv } from './readVitals.ts';
+import { floors } from './readVitals.ts';
 
 // Tokens of 40 s, and namespaces that come and go: what the operator holds on to does not grow. An hour with --long, or as
 // many minutes as SOAK_MINUTES says.
@@ -16,14 +15,12 @@ if (!isLong) console.log(`${minutes} minutes; an hour with --long`);
 
 let night: Night;
 let namespaces: string[];
-let file: string;
 
 beforeAll(async () => {
   night = await Night.begin({ lifeMs });
-  file = join(night.cluster.dir, 'vitals.jsonl');
   namespaces = await createNamespaces(night.admin, 20);
   await night.admin.create(resource('production', { verification: { mode: 'Disabled' } }));
-  await night.startReplica({ env: vitalsEnv(file) });
+  await night.startReplica();
   await night.whole(namespaces);
 });
 afterAll(() => night?.end());
@@ -32,7 +29,8 @@ test(
   `while tokens live for ${lifeMs / 1_000} s and namespaces come and go, the operator's memory, sockets, timers and delays do not grow`,
   async () => {
     night.mark();
-    const { operator } = await night.leader();
+    const replica = await night.leader();
+    const { operator } = replica;
     const [begun, calls] = [Date.now(), night.ecr.calls.length];
     for (let index = 0; Date.now() - begun < minutes * 60_000; index += 1) {
       const name = `passing-${index}`;
@@ -42,7 +40,7 @@ test(
       await sleep(1_000);
     }
     const elapsedMs = Date.now() - begun;
-    const vitals = readVitals(file).filter(({ atMs }) => atMs > warmUpMs);
+    const vitals = replica.vitals().filter(({ atMs }) => atMs > warmUpMs);
     const halves = floors(vitals, 2, ({ heapUsed, external }) => heapUsed + external);
     const grown = (halves.at(-1) ?? NaN) - (halves[0] ?? NaN);
     const kinds = [...new Set(vitals.flatMap(({ resources }) => Object.keys(resources)))];

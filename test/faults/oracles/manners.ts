@@ -1,5 +1,6 @@
 import type { SeenRequest } from '../../cluster/apiServerProxy.ts';
 import type { Still } from '../../cluster/operator.ts';
+import type { Vitals } from '../vitals.ts';
 import { RENEW_DEADLINE_MS } from './leadership.ts';
 
 const STEADY_AFTER_MS = 15_000;
@@ -49,7 +50,7 @@ function tooSoon(key: string, tries: readonly SeenRequest[]): string[] {
   });
 }
 
-// A conflict is no failure, nor is a patch whose test fails (422): read again, decide again.
+// A conflict is no failure: read again, decide again.
 function tooOften(key: string, tries: readonly SeenRequest[]): string[] {
   if (key.startsWith('GET ')) return [];
   const told: string[] = [];
@@ -60,10 +61,20 @@ function tooOften(key: string, tries: readonly SeenRequest[]): string[] {
     const isSteady = failingSince !== null && last - failingSince >= STEADY_AFTER_MS;
     if (isSteady && gapMs < LEAST_GAP_MS - SLACK_MS)
       told.push(`${key} again after ${gapMs} ms, though it goes on failing`);
-    const isConflict = status === 409 || (status === 422 && key.includes('/serviceaccounts/'));
-    const isFailure = status !== null && status >= 400 && !isConflict;
+    const isFailure = status !== null && status >= 400 && status !== 409;
     failingSince = isFailure ? (failingSince ?? time) : null;
     last = time;
   }
   return told;
+}
+
+const MOST_LAG_MS = 2_500;
+const STARTED_AFTER_MS = 10_000; // until then modules are read
+
+/** Invariant 9: nothing keeps the process from its timers for long, but what stops it from without. */
+export function delayed(vitals: readonly Pick<Vitals, 'atMs' | 'lagMs'>[], stills: readonly Still[]): string[] {
+  const longestStill = Math.max(0, ...stills.map(({ from, to }) => to - from));
+  const lags = vitals.filter(({ atMs }) => atMs > STARTED_AFTER_MS).map(({ lagMs }) => lagMs);
+  const most = Math.max(0, ...lags);
+  return most > MOST_LAG_MS + longestStill ? [`its event loop stood still for ${Math.round(most)} ms`] : [];
 }

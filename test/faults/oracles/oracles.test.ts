@@ -7,7 +7,7 @@ import { countsOf, moreThan } from './counts.ts';
 import { foreignChanges } from './foreign.ts';
 import type { Version } from './history.ts';
 import { writesWithoutLease } from './leadership.ts';
-import { hasty, overdue } from './manners.ts';
+import { delayed, hasty, overdue } from './manners.ts';
 import { badTokens, doubled, madeAnew } from './ours.ts';
 import { leaks } from './secrecy.ts';
 
@@ -204,5 +204,14 @@ describe('what reaches the API server', () => {
     for (const o of [{ status: 200 }, { status: 409 }, { path: '/apis/events.k8s.io/v1/namespaces/x/events' }]) {
       expect(hasty(every(2_000, o))).toEqual([]);
     }
+    const account = { path: '/api/v1/namespaces/team/serviceaccounts/default', status: 422 };
+    expect(hasty(every(2_000, account)).length).toBeGreaterThan(0);
   });
+});
+
+it('9: an event loop that stands still is seen, but at the start, and where the process was stopped', () => {
+  const told = (o: { atMs?: number; lagMs: number }, stills: { from: number; to: number }[] = []) =>
+    delayed([{ atMs: 20_000, ...o }], stills).length;
+  expect([told({ lagMs: 500 }), told({ lagMs: 5_000 }), told({ lagMs: 5_000, atMs: 3_000 })]).toEqual([0, 1, 0]);
+  expect(told({ lagMs: 5_000 }, [{ from: 0, to: 5_000 }])).toBe(0);
 });
