@@ -49,18 +49,19 @@ describe('while every list and watch is answered with', () => {
 });
 
 describe('while every request but the lease’s is answered with', () => {
-  test.each<[string, InjectedAnswer]>([
-    ['429 and seconds', status(429, 'TooManyRequests', { 'retry-after': '2' })],
-    ['429 and a date', status(429, 'TooManyRequests', { 'retry-after': new Date(Date.now() + 3_000).toUTCString() })],
-    ['429 alone', status(429, 'TooManyRequests')],
-    ['500', status(500, 'InternalError')],
-    ['503', status(503, 'ServiceUnavailable')],
-    ['504', status(504, 'Timeout')],
-    ['401', status(401, 'Unauthorized')],
+  const inSeconds = (seconds: number): string => new Date(Date.now() + seconds * 1_000).toUTCString();
+  test.each<[string, () => InjectedAnswer]>([
+    ['429 and seconds', () => status(429, 'TooManyRequests', { 'retry-after': '2' })],
+    ['429 and a date', () => status(429, 'TooManyRequests', { 'retry-after': inSeconds(3) })],
+    ['429 alone', () => status(429, 'TooManyRequests')],
+    ['500', () => status(500, 'InternalError')],
+    ['503', () => status(503, 'ServiceUnavailable')],
+    ['504', () => status(504, 'Timeout')],
+    ['401', () => status(401, 'Unauthorized')],
   ])('%s, the operator waits and then catches up', async (_, answer) => {
     expect(
       await endurance.under(
-        atEveryRequest((request) => (isFanOut(request) ? { answer } : null)),
+        atEveryRequest((request) => (isFanOut(request) ? { answer: answer() } : null)),
         { lastsMs },
       ),
     ).toEqual([]);

@@ -1,7 +1,7 @@
-import { mkdtempSync, writeFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, writeFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { setTimeout as sleep } from 'node:timers/promises';
-import { defaultSecretName } from '../../src/api/groupVersion.ts';
+import { defaultSecretName, resourcesPath } from '../../src/api/groupVersion.ts';
 import { ageCrd } from '../cluster/ageCrd.ts';
 import { ApiServerProxy } from '../cluster/apiServerProxy.ts';
 import { defaultAuditPolicy, writeVerbs, type AuditEvent } from '../cluster/auditLog.ts';
@@ -20,9 +20,10 @@ import {
   type OperatorOptions,
 } from '../cluster/operator.ts';
 import { scaled } from '../cluster/scaled.ts';
-import { entriesOf, footprint, resourcePath, told } from '../cluster/served.ts';
+import { entriesOf, footprint, told } from '../cluster/served.ts';
 import { StandInEcr } from '../cluster/standInEcr.ts';
 import { stepsOf } from './oracles/authorship.ts';
+import { badEndings } from './oracles/endings.ts';
 import { countsOf, type Counts } from './oracles/counts.ts';
 import { foreignChanges } from './oracles/foreign.ts';
 import { History } from './oracles/history.ts';
@@ -229,7 +230,7 @@ export class Night {
       ...badTokens(steps, (auth) => this.#tokenOf(auth), defaultSecretName),
       ...writesWithoutLease(this.#seenWrites(), versions),
       ...leaks(await this.#outputs(), this.#secrets()),
-      ...this.#crashes(),
+      ...(await this.#crashes()),
       ...this.#replicas.flatMap((replica) => this.#mannersOf(replica)),
     ];
   }
@@ -260,31 +261,45 @@ export class Night {
 
   async #outputs(): Promise<Map<string, string>> {
     const events = await this.admin.list('/apis/events.k8s.io/v1/events');
-    const status = await this.admin.get(resourcePath());
+    const resources = await this.admin.list(resourcesPath);
     const metrics = await Promise.all(this.replicas.map(({ operator }) => operator.metrics().catch(() => '')));
     const audited = this.cluster.auditEvents().filter(({ objectRef }) => objectRef?.resource !== 'secrets');
     return new Map([
       ...this.#replicas.map(({ operator }) => [operator.process.name, operator.output()] as const),
       ['events', JSON.stringify(events)],
-      ['the resource', JSON.stringify(status)],
+      ['the resources', JSON.stringify(resources)],
       ['metrics', metrics.join('\n')],
       ['the audit log', audited.map((event) => JSON.stringify(event)).join('\n')],
     ]);
   }
 
+  // What a Secret holds is base64 twice, so that `auth` is looked for as well as the password in it.
   #secrets(): string[] {
-    const passwords = this.ecr.issued.map(({ auth }) =>
+    const tokens = this.ecr.issued.flatMap(({ auth }) => [
+      auth,
       Buffer.from(auth, 'base64').toString('utf8').slice('AWS:'.length),
-    );
-    return [...passwords, this.ecr.env['AWS_SECRET_ACCESS_KEY'] ?? ''];
+    ]);
+    return [...tokens, ...this.#signatures(), this.ecr.env['AWS_SECRET_ACCESS_KEY'] ?? ''];
   }
 
-  #crashes(): string[] {
-    return this.#replicas.flatMap(({ operator }) =>
-      operator
-        .logs(({ level }) => level === 'error' || level === 'fatal')
-        .map(({ message }) => `logged as an error: ${message}`),
+  /** Of the tokens that replicas show to the API server: the rest of a JWT is no secret. */
+  #signatures(): string[] {
+    const { dir } = this.cluster;
+    const folders = readdirSync(dir).filter((name) => name.startsWith('kubeconfig-'));
+    const files = folders.flatMap((folder) => readdirSync(join(dir, folder)).map((file) => join(dir, folder, file)));
+    const { tokenFile } = this.#options;
+    const texts = [...files, ...(tokenFile === undefined ? [] : [tokenFile])].map((file) => readFileSync(file, 'utf8'));
+    return texts.flatMap((text) =>
+      [...text.matchAll(/\beyJ[\w-]+\.[\w-]+\.([\w-]+)/g)].map(([, signature = '']) => signature),
     );
+  }
+
+  async #crashes(): Promise<string[]> {
+    const told = this.#replicas.map(async ({ operator }) => {
+      const { name, exited, isRunning } = operator.process;
+      return badEndings({ name, output: operator.output(), end: isRunning() ? null : await exited });
+    });
+    return (await Promise.all(told)).flat();
   }
 }
 

@@ -73,10 +73,11 @@ function isTry({ method, path }: { method: string; path: string }, object: strin
   return method === 'PATCH' && path.startsWith(`${object}?`);
 }
 
-/** When the operator tried to write an object, ms. */
+/** When the operator tried to write an object, ms. Where a patch's test fails, reading and patching again is the same try. */
 function triesOf(object: string): number[] {
   const requests = night.replicas.flatMap(({ proxy }) => proxy.requests);
-  return requests.filter((request) => isTry(request, object)).map(({ time }) => time);
+  const tries = requests.filter((request) => isTry(request, object));
+  return tries.filter((_, index) => tries[index - 1]?.status !== 422).map(({ time }) => time);
 }
 
 const status = async () => (await night.admin.get<PullSecretResource>(resourcePath()))?.status;

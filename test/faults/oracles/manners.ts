@@ -43,29 +43,37 @@ function keyOf({ method, path }: SeenRequest): string {
 function tooSoon(key: string, tries: readonly SeenRequest[]): string[] {
   return tries.flatMap(({ status, retryAfter, endedAt }, index) => {
     const next = tries[index + 1];
-    const seconds = Number(retryAfter ?? Number.NaN);
-    if (!next || status === null || status < 400 || endedAt === null || Number.isNaN(seconds)) return [];
+    if (!next || status === null || status < 400 || endedAt === null || retryAfter === null) return [];
     const gapMs = next.time - endedAt;
-    return gapMs < seconds * 1_000 - SLACK_MS ? [`${key} again after ${gapMs} ms, though told ${seconds} s`] : [];
+    const leastMs = /^\d+$/.test(retryAfter) ? Number(retryAfter) * 1_000 : Date.parse(retryAfter) - endedAt;
+    return gapMs < leastMs - SLACK_MS ? [`${key} again after ${gapMs} ms, though told ${retryAfter}`] : [];
   });
 }
 
-// A conflict is no failure: read again, decide again.
+// A conflict is looked into at once, and so is a patch whose test fails: read again, decide again. But not for ever.
+const FREE_CONFLICTS = 4;
+
 function tooOften(key: string, tries: readonly SeenRequest[]): string[] {
   if (key.startsWith('GET ')) return [];
   const told: string[] = [];
   let failingSince: number | null = null;
+  let conflicts = 0;
   let last = -Infinity;
   for (const { time, status } of tries) {
     const gapMs = time - last;
     const isSteady = failingSince !== null && last - failingSince >= STEADY_AFTER_MS;
-    if (isSteady && gapMs < LEAST_GAP_MS - SLACK_MS)
+    const isFree = conflicts > 0 && conflicts < FREE_CONFLICTS;
+    if (isSteady && !isFree && gapMs < LEAST_GAP_MS - SLACK_MS)
       told.push(`${key} again after ${gapMs} ms, though it goes on failing`);
-    const isFailure = status !== null && status >= 400 && status !== 409;
-    failingSince = isFailure ? (failingSince ?? time) : null;
+    conflicts = isConflict(key, status) ? conflicts + 1 : 0;
+    failingSince = status !== null && status >= 400 ? (failingSince ?? time) : null;
     last = time;
   }
   return told;
+}
+
+function isConflict(key: string, status: number | null): boolean {
+  return status === 409 || (status === 422 && key.includes('/serviceaccounts/'));
 }
 
 const MOST_LAG_MS = 2_500;

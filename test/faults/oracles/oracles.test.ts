@@ -7,6 +7,7 @@ import { countsOf, moreThan } from './counts.ts';
 import { foreignChanges } from './foreign.ts';
 import type { Version } from './history.ts';
 import { writesWithoutLease } from './leadership.ts';
+import { badEndings, type End } from './endings.ts';
 import { delayed, hasty, overdue } from './manners.ts';
 import { badTokens, doubled, madeAnew } from './ours.ts';
 import { leaks } from './secrecy.ts';
@@ -168,7 +169,8 @@ it('7: secrets in outputs, in each form and in pieces', () => {
   ]) {
     expect(found(`before ${text} after`), text).toBe(1);
   }
-  expect(found(`a piece ${secret.slice(16, 32)}`)).toBe(1);
+  for (let at = 0; at + 16 <= secret.length; at++) expect(found(`a piece ${secret.slice(at, at + 16)} of it`)).toBe(1);
+  expect(found(`too short ${secret.slice(3, 18)} for one`)).toBe(0);
   expect(found('nothing of it')).toBe(0);
 });
 
@@ -196,17 +198,37 @@ describe('what reaches the API server', () => {
       hasty([asked(0, { status: 429, retryAfter: '3', ...o }), asked(10 + gapMs)]).length;
     expect([two(3_000), two(1_000, { status: 200 }), two(1_000, { path: '/other' })]).toEqual([0, 0, 0]);
     expect([two(1_000), two(1_000, { method: 'PATCH', status: 503 })]).toEqual([1, 1]);
+    const date = { retryAfter: new Date(5_000).toUTCString() };
+    expect([two(1_000, date), two(5_000, date)]).toEqual([1, 0]);
   });
 
   it('10: comes once in five seconds where it goes on being refused', () => {
     expect(hasty(every(2_000)).length).toBeGreaterThan(0);
     expect(hasty(every(5_000))).toEqual([]);
-    for (const o of [{ status: 200 }, { status: 409 }, { path: '/apis/events.k8s.io/v1/namespaces/x/events' }]) {
+    for (const o of [{ status: 200 }, { path: '/apis/events.k8s.io/v1/namespaces/x/events' }]) {
       expect(hasty(every(2_000, o))).toEqual([]);
     }
-    const account = { path: '/api/v1/namespaces/team/serviceaccounts/default', status: 422 };
-    expect(hasty(every(2_000, account)).length).toBeGreaterThan(0);
   });
+
+  it('10: looks into a conflict at once, but not for ever', () => {
+    const account = { path: '/api/v1/namespaces/team/serviceaccounts/default' };
+    const lost = [asked(15_000, { ...account, status: 422 }), asked(15_050, account)];
+    const refused = [0, 5_000, 10_000].map((time) => asked(time, account));
+    expect(hasty([...refused, ...lost])).toEqual([]);
+    for (const o of [{ status: 409 }, { ...account, status: 422 }]) {
+      expect(hasty(every(2_000, o)).length).toBeGreaterThan(0);
+    }
+  });
+});
+
+it('9: a process that ends by itself, or says that something is wrong', () => {
+  const told = (output: string, end: End = null) => badEndings({ name: 'operator', output, end }).length;
+  const log = (level: string) => JSON.stringify({ level, message: 'x' });
+  expect([told(log('warn')), told('', { code: 0, signal: null }), told('', { code: null, signal: 'SIGKILL' })]).toEqual(
+    [0, 0, 0],
+  );
+  expect([told(log('error')), told('ecr-pull-secrets: unexpected TypeError: this is a bug')]).toEqual([1, 1]);
+  expect([told('', { code: 1, signal: null }), told('', { code: null, signal: 'SIGABRT' })]).toEqual([1, 1]);
 });
 
 it('9: an event loop that stands still is seen, but at the start, and where the process was stopped', () => {
