@@ -30,10 +30,17 @@ export class RemovalGate {
   }
 
   async mayRemove(namespace: string): Promise<{ mayRemove: true } | { mayRemove: false; retryMs: number }> {
+    if (!this.#options.isViewTrusted()) return this.#waitAnew(namespace);
     const left = this.#leftOf(namespace);
     if (left > 0) return { mayRemove: false, retryMs: left };
-    const isSafe = this.#options.isViewTrusted() && (await this.#isCrdSteady()) && this.#options.isViewTrusted();
-    return isSafe ? { mayRemove: true } : { mayRemove: false, retryMs: ASK_AGAIN_MS };
+    const isSafe = (await this.#isCrdSteady()) && this.#options.isViewTrusted();
+    return isSafe ? { mayRemove: true } : this.#waitAnew(namespace);
+  }
+
+  // What a watch that is back has to show comes before the wait is over.
+  #waitAnew(namespace: string): { mayRemove: false; retryMs: number } {
+    this.settled(namespace);
+    return { mayRemove: false, retryMs: ASK_AGAIN_MS };
   }
 
   /** The wait of this namespace is already over, e.g. since the deletion of a resource was waited for. */

@@ -1,4 +1,5 @@
 import type { ObservedNamespace } from '../core/diffNamespace.ts';
+import type { ReflectorState } from '../kube/reflector.ts';
 import { reflectorsOf, type Caches } from './caches.ts';
 import type { NamespaceObject } from './observedObjects.ts';
 import type { Permissions } from './permissions.ts';
@@ -38,14 +39,14 @@ export class View {
     return isListed && (everSynced || listStatus === 403);
   }
 
-  /** Stricter: everything is known to be current now, else nothing may be removed. */
+  /** Stricter: every watch stands, and everything is known to be current, else nothing may be removed. */
   get isTrusted(): boolean {
     const { namespaces, resources, crds, secrets, serviceAccounts } = this.#caches;
-    const isSynced = [namespaces, resources, crds, ...secrets.values()].every(
-      ({ reflector }) => reflector.state.synced,
+    const isCurrent = [namespaces, resources, crds, ...secrets.values()].every(({ reflector }) =>
+      isUpToDate(reflector.state),
     );
-    const { synced = true, listStatus = null } = serviceAccounts?.reflector.state ?? {};
-    return isSynced && (synced || listStatus === 403);
+    const state = serviceAccounts?.reflector.state;
+    return isCurrent && (state === undefined || isUpToDate(state) || state.listStatus === 403);
   }
 
   get mayWriteSecrets(): boolean {
@@ -63,6 +64,11 @@ export class View {
     const { serviceAccounts } = this.#caches;
     return serviceAccounts?.reflector.state.everSynced === true && !this.#permissions.lacks('patch', 'serviceaccounts');
   }
+}
+
+// One that fails has shown all that there was, but what has happened since may be the very correction.
+function isUpToDate({ synced, error }: ReflectorState): boolean {
+  return synced && error === null;
 }
 
 // As RBAC names them.

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { resourcesPath } from '../../src/api/groupVersion.ts';
 import { eventually } from '../cluster/eventually.ts';
 import { fastClock } from '../fastClock.ts';
-import { htmlPage } from '../sandbox/faults.ts';
+import { htmlPage, unavailable } from '../sandbox/faults.ts';
 import { staysSo, startWorld } from './world.ts';
 
 describe.concurrent('removal', () => {
@@ -110,6 +110,37 @@ describe.concurrent('removal', () => {
     await w.ready();
     expect(w.isServed('team-a')).toBe(true);
   });
+
+  it.each(['clusterecrpullsecrets', 'namespaces'])(
+    'while the watch of %s is down, nothing is removed that was put right meanwhile',
+    async (blind) => {
+      await using w = await startWorld({ namespaces: ['team-b'] });
+      w.createNamespace('team-a', { labels: { tier: 'a' } });
+      await w.operator({ args: ['--removal-delay=100ms'] });
+      w.apply({ namespaces: { selector: { matchLabels: { tier: 'a' } } } });
+      await w.served('team-a');
+      await w.ready();
+      const mark = w.api.audit.mark();
+      const relabel = (tier: string) => w.admin.merge('/api/v1/namespaces/team-a', { metadata: { labels: { tier } } });
+      const aMoment = () => new Promise((resolve) => setTimeout(resolve, 30));
+      if (blind === 'namespaces') relabel('none');
+      await aMoment(); // seen, and not yet waited for
+      w.api.faults = ({ resource, subresource, name }) =>
+        resource === blind && subresource === '' && name === '' ? unavailable() : null;
+      w.api.cutWatches();
+      await aMoment();
+      if (blind === 'namespaces') relabel('a');
+      else {
+        w.apply({ namespaces: { selector: { matchLabels: { tier: 'b' } } } }, 'other');
+        relabel('b');
+      }
+      await staysSo(700, () => w.isServed('team-a'));
+      w.api.faults = () => null;
+      await w.quiet();
+      const writes = w.api.audit.since(mark).of({ user: w.sandbox.operatorUser, namespace: 'team-a' });
+      expect(writes.filter(({ verb, resource }) => verb === 'delete' || resource === 'serviceaccounts')).toEqual([]);
+    },
+  );
 
   it('of what somebody makes again each time is ever slower, and told once', async () => {
     const clock = fastClock(20);
