@@ -111,6 +111,7 @@ export class Controller {
     this.#stopListening = listen(caches, {
       queue: this.#queue,
       namespaceGone: (name) => this.#namespaceGone(name),
+      namespaceChanged: (name) => this.#namespaceChanged(name),
       resourceChanged: (name) => this.#resourceChanged(name),
       resourceGone: (name) => this.#resourceGone(name),
       credentialsChanged: (secretName) => this.#credentialsChanged(secretName),
@@ -122,7 +123,7 @@ export class Controller {
       this.#reconsider();
     });
     for (const reflector of reflectorsOf(caches)) {
-      reflector.onStateChange(() => this.#reconsider());
+      reflector.onStateChange(() => this.#lookAtAll((name) => this.#queue.lookAt(name)));
       reflector.start();
     }
     this.#workers = Array.from({ length: WORKERS }, () => this.#worker.run(this.#stopping.signal));
@@ -210,6 +211,12 @@ export class Controller {
     this.#scheduleAllStatus();
   }
 
+  // Whoever selected it before may do so no more: all count anew.
+  #namespaceChanged(name: string): void {
+    this.#queue.add(name, 'urgent');
+    this.#scheduleAllStatus();
+  }
+
   #namespaceDone(name: string): void {
     const namespace = this.#options.caches.namespaces.store.get(name);
     for (const { object, view } of this.#book.all) {
@@ -235,12 +242,16 @@ export class Controller {
     if (users.length) this.#reconsider();
   }
 
-  // Level-triggered: everything is looked at again, which costs nothing where nothing has changed.
   #reconsider(): void {
+    this.#lookAtAll((name) => this.#queue.add(name, 'urgent'));
+  }
+
+  // Level-triggered: everything is looked at again, which costs nothing where nothing has changed.
+  #lookAtAll(enqueue: (namespace: string) => void): void {
     if (!this.#view.isComplete) return;
     this.#options.broker.setWants(this.#book.wants);
     if (this.#options.isLeader()) {
-      for (const name of this.#options.caches.namespaces.store.keys()) this.#queue.add(name, 'urgent');
+      for (const name of this.#options.caches.namespaces.store.keys()) enqueue(name);
     }
     this.#scheduleAllStatus();
     const { trustedInMs } = this.#book;

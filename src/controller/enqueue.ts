@@ -6,6 +6,7 @@ import type { NamespaceObject, ResourceObject, ServiceAccountObject } from './ob
 export interface EnqueueTargets {
   readonly queue: Pick<WorkQueue, 'add'>;
   readonly namespaceGone: (name: string) => void;
+  readonly namespaceChanged: (name: string) => void;
   readonly resourceChanged: (name: string) => void;
   readonly resourceGone: (name: string) => void;
   readonly credentialsChanged: (secretName: string) => void;
@@ -20,7 +21,7 @@ export function listen(caches: Caches, targets: EnqueueTargets): () => void {
   const subscriptions = [
     caches.namespaces.store.subscribe(({ type, key, before, after }) => {
       if (type === 'deleted') targets.namespaceGone(key);
-      else if (!before || !after || isOtherNamespace(before, after)) queue.add(key, urgent);
+      else if (!before || !after || isOtherNamespace(before, after)) targets.namespaceChanged(key);
     }),
     caches.resources.store.subscribe(({ type, key, before, after }) => {
       if (type === 'deleted') targets.resourceGone(key);

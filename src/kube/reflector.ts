@@ -72,7 +72,7 @@ export class Reflector<T> {
     return { ...this.#known, staleMs: this.#o.clock.monotonic() - this.#contactAt };
   }
 
-  /** Called after any part of the state but `staleMs` has changed. */
+  /** Called after any part of the state but `staleMs` has changed; a failure that goes on is no change. */
   onStateChange(fn: () => void): void {
     this.#listeners.add(fn);
   }
@@ -270,7 +270,7 @@ export class Reflector<T> {
       before.synced === known.synced &&
       before.everSynced === known.everSynced &&
       before.listStatus === known.listStatus &&
-      before.error === known.error;
+      (before.error === null) === (known.error === null);
     if (!isSame) this.#call(this.#listeners);
   }
 

@@ -47,6 +47,11 @@ export class WorkQueue {
     this.#serve();
   }
 
+  /** Adds it as urgent, but where it waits in the refresh lane its turn there is soon enough. */
+  lookAt(key: string): void {
+    if (!this.#waiting.refresh.has(key)) this.add(key, 'urgent');
+  }
+
   /** Adds it later. Where it waits for its time already, the earlier time and the stronger lane win. */
   addAfter(key: string, lane: Lane, delayMs: number): void {
     if (delayMs <= 0) return this.add(key, lane);

@@ -495,6 +495,21 @@ it('tells when its state changes', async () => {
   expect(seen).toContain('false 404 error');
 });
 
+it('tells of a failure that goes on once', async () => {
+  const api = await startApi();
+  const world = await watching(api);
+  let changes = 0;
+  world.reflector.onStateChange(() => (changes += 1));
+  let refused = 0;
+  api.onWatch = (_, response) => {
+    refused += 1;
+    answer(response, 503, { kind: 'Status', apiVersion: 'v1', status: 'Failure', code: 503, reason: 'Unavailable' });
+  };
+  api.end();
+  await pass(world, () => refused === 4);
+  expect(changes).toBe(1);
+});
+
 it('relist during a list lists once more after it', async () => {
   const api = await startApi();
   let release = (): void => undefined;

@@ -38,6 +38,18 @@ describe('WorkQueue', () => {
     expect(queue.depth('urgent') + queue.depth('refresh')).toBe(0);
   });
 
+  it('looks at a key that waits to refresh when its turn there comes', async () => {
+    const { queue, take } = queueAt(1_000);
+    queue.add('a', 'refresh');
+    queue.lookAt('a');
+    queue.lookAt('b');
+    expect([queue.depth('urgent'), queue.depth('refresh')]).toEqual([1, 1]);
+    expect([await take(), await take()]).toEqual([
+      { key: 'b', lane: 'urgent' },
+      { key: 'a', lane: 'refresh' },
+    ]);
+  });
+
   it('moves a key that waits to refresh into the urgent lane, never back', async () => {
     const { queue, take } = queueAt();
     for (const key of ['a', 'b', 'c']) queue.add(key, 'refresh');

@@ -2,7 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { annotations, labels } from '../../src/api/groupVersion.ts';
 import { eventually } from '../cluster/eventually.ts';
 import { type Manifest } from '../sandbox/localClient.ts';
-import { host, startWorld } from './world.ts';
+import { host, staysSo, startWorld } from './world.ts';
 
 describe.concurrent('serving namespaces', () => {
   it('pods pull in every selected namespace, with one call to AWS and two writes each', async () => {
@@ -99,6 +99,19 @@ describe.concurrent("what is somebody else's", () => {
     metadata: { name: 'ecr-pull', namespace: 'team-a' },
     data: { '.dockerconfigjson': Buffer.from('{"auths":{}}').toString('base64') },
   };
+
+  it('in a namespace that is no longer selected is told no more', async () => {
+    await using w = await startWorld();
+    w.admin.create(foreign);
+    await w.operator();
+    w.apply();
+    await w.served('team-b');
+    await eventually('it is told', () => w.condition('Blocked')?.status === 'True');
+    await staysSo(1_500, () => true); // what was scheduled before is written
+    w.admin.merge('/api/v1/namespaces/team-a', { metadata: { annotations: { [annotations.ignore]: 'true' } } });
+    await eventually('it is told no more', () => w.condition('Blocked') === undefined);
+    expect(w.resource().status?.namespacesReady).toBe('1/1');
+  });
 
   it('a Secret of our name stays, is told, and is taken over by one label', async () => {
     await using w = await startWorld();
