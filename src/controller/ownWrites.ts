@@ -3,6 +3,7 @@ import { secretPath, serviceAccountPath } from './applyWrites.ts';
 import type { Cache, RemovalCaches } from './caches.ts';
 
 const SEEN_MS = 5_000;
+const LOOKS = 3;
 
 type WrittenKind = 'Secret' | 'ServiceAccount';
 
@@ -34,10 +35,14 @@ export class OwnWrites {
     if (!isSeen) this.#unseenIn(namespace).add(idOf(written));
   }
 
-  /** Resolves when the watch no longer shows the Secret at this resourceVersion, or after a while. */
+  /** The same of a deletion: the watch no longer shows the Secret at this resourceVersion. */
   async seenGone(namespace: string, secretName: string, resourceVersion: string): Promise<void> {
-    const cache = this.#caches.secrets.get(secretName);
-    await cache?.store.waitForEndOf(`${namespace}/${secretName}`, resourceVersion, SEEN_MS);
+    const written: Written = { kind: 'Secret', name: secretName };
+    const cache = this.#cacheOf(written);
+    if (!cache) return;
+    const waitMs = isUp(cache) ? SEEN_MS : 0;
+    const isSeen = await cache.store.waitForEndOf(`${namespace}/${secretName}`, resourceVersion, waitMs);
+    if (!isSeen) this.#unseenIn(namespace).add(idOf(written));
   }
 
   /** Takes into the stores what these writes go to, where its watch is known to be behind; whether any was. */
@@ -45,12 +50,19 @@ export class OwnWrites {
     const targets = writes.map((write) => this.#targetOf(write));
     const behind = new Map(targets.filter((it) => this.#isBehind(namespace, it)).map((it) => [idOf(it), it]));
     for (const [id, target] of behind) {
-      const { kind, name } = target;
-      const path = (kind === 'Secret' ? secretPath : serviceAccountPath)({ namespace }, name);
-      await this.#cacheOf(target)?.reflector.lookUp(`${namespace}/${name}`, path);
-      this.#unseen.get(namespace)?.delete(id);
+      if (await this.#lookUp(namespace, target)) this.#unseen.get(namespace)?.delete(id);
     }
     return behind.size > 0;
+  }
+
+  async #lookUp(namespace: string, target: Written): Promise<boolean> {
+    const { kind, name } = target;
+    const path = (kind === 'Secret' ? secretPath : serviceAccountPath)({ namespace }, name);
+    const { reflector } = this.#cacheOf(target) ?? {};
+    for (let looks = 0; looks < LOOKS; looks += 1) {
+      if (await reflector?.lookUp(`${namespace}/${name}`, path)) return true;
+    }
+    return false;
   }
 
   forget(namespace: string): void {

@@ -43,13 +43,13 @@ export interface ReconcileResult {
 
 /** One run of one namespace: what should be there, what is, and the writes that make up the difference. */
 export async function reconcileNamespace(name: string, context: ReconcileContext): Promise<ReconcileResult> {
-  let view = await lookCloselyAt(name, context);
+  let view = await lookCloselyAt(name, context, false);
   if (!view) return { state: null, written: 0, errors: [], requeueMs: null };
   let requeueMs: number | null = null;
   if (view.diff.isRemovalPending) {
     const answer = await context.removals.mayRemove(name);
     // What was seen before the wait may be old by now.
-    view = lookAt(name, context, answer.mayRemove) ?? view;
+    view = (await lookCloselyAt(name, context, answer.mayRemove)) ?? view;
     requeueMs = answer.mayRemove ? null : answer.retryMs;
   } else {
     context.removals.settled(name);
@@ -70,9 +70,9 @@ interface View {
 }
 
 // Nothing is written on a view that is known to be old: what is there may be right.
-async function lookCloselyAt(name: string, context: ReconcileContext): Promise<View | null> {
-  const view = lookAt(name, context, false);
-  return view && (await context.catchUp(name, view.diff.writes)) ? lookAt(name, context, false) : view;
+async function lookCloselyAt(name: string, context: ReconcileContext, mayRemove: boolean): Promise<View | null> {
+  const view = lookAt(name, context, mayRemove);
+  return view && (await context.catchUp(name, view.diff.writes)) ? lookAt(name, context, mayRemove) : view;
 }
 
 function lookAt(name: string, context: ReconcileContext, mayRemove: boolean): View | null {

@@ -53,6 +53,7 @@ export class Reflector<T> {
   readonly #listListeners = new Set<() => void>();
   #version: string | null = null; // where the next watch begins; null: list first
   #isListing = false;
+  #lists = 0; // that the store has taken over
   #listAgain = false;
   #failedWatches = 0;
   #contactAt = -Infinity; // monotonic ms
@@ -102,17 +103,21 @@ export class Reflector<T> {
     this.#round.abort();
   }
 
-  /** Reads one object past a watch that is behind. What the watch or a list shows meanwhile is newer, and is left. */
-  async lookUp(key: string, path: string): Promise<void> {
+  /**
+   * Reads one object past a watch that is behind; whether the store has taken it. It has not where the watch or a list has
+   * shown something of the object meanwhile, as nobody can tell which is newer.
+   */
+  async lookUp(key: string, path: string): Promise<boolean> {
     const { client, metadataOnly, store } = this.#o;
-    const version = this.#version;
+    const [version, lists] = [store.versionOf(key), this.#lists];
     const object = await client.request<KubeObject>({ method: 'GET', path, metadataOnly }).catch((error: unknown) => {
       if (error instanceof ApiStatusError && error.status === 404) return null;
       throw error;
     });
-    if (this.#version !== version) return;
+    if (store.versionOf(key) !== version || this.#lists !== lists) return false;
     if (object === null) store.delete(key);
     else this.#put(key, object);
+    return true;
   }
 
   async #run(): Promise<void> {
@@ -148,6 +153,7 @@ export class Reflector<T> {
       this.#failedWatches = 0;
       this.#contactAt = this.#o.clock.monotonic();
       if (this.#known.error !== null) this.#o.log.info({ kind: this.kind }, 'listed again');
+      this.#lists += 1;
       this.#o.store.replace(objects);
       this.#setKnown({ synced: true, everSynced: true, error: null, listStatus: 200 });
       if (!this.#listAgain) this.#call(this.#listListeners);

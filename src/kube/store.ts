@@ -46,6 +46,11 @@ export class Store<T> {
     return this.#objects.get(key)?.value;
   }
 
+  /** What the key was last seen at; null where it is not there. */
+  versionOf(key: string): string | null {
+    return this.#objects.get(key)?.versions.at(-1) ?? null;
+  }
+
   keys(): Iterable<string> {
     return this.#objects.keys();
   }

@@ -1,6 +1,7 @@
 import { describe, expect, it, onTestFinished } from 'vitest';
 
 import type { KubeClient } from '../../src/kube/client.ts';
+import type { KubeObject } from '../../src/kube/kubeObject.ts';
 import { Reflector, type ReflectorOptions } from '../../src/kube/reflector.ts';
 import { Store } from '../../src/kube/store.ts';
 import { FakeClock, flush } from '../fakeClock.ts';
@@ -475,6 +476,41 @@ describe('bugs of others', () => {
     await until(() => api.lists.length === 2);
     await api.open();
     expect([...world.store.values()]).toEqual([{ name: 'a', team: 'x' }]);
+  });
+});
+
+describe('an object that is looked up past the watch', () => {
+  const path = '/api/v1/namespaces/a';
+  const answering = async (object: KubeObject | null, before: (world: World) => Promise<void> = async () => {}) => {
+    const world = await watching(await startApi([namespace('a', '1'), namespace('b', '2')]));
+    world.api.onList = (_, response) => {
+      world.api.onList = null;
+      const body = object ?? statusBody(404, 'NotFound');
+      void before(world).then(() =>
+        answer(response, object ? 200 : 404, { apiVersion: 'v1', kind: 'Namespace', ...body }),
+      );
+    };
+    return { ...world, isTaken: await world.reflector.lookUp('a', path) };
+  };
+
+  it('is taken into the store', async () => {
+    const { store, changes, isTaken } = await answering(namespace('a', '7', { team: 'x' }));
+    expect([isTaken, store.get('a')?.team, changes.at(-1)]).toEqual([true, 'x', 'modified a']);
+  });
+
+  it('is out of it where it is gone', async () => {
+    const { store, changes, isTaken } = await answering(null);
+    expect([isTaken, store.get('a'), changes.at(-1)]).toEqual([true, undefined, 'deleted a']);
+  });
+
+  it('is taken as well where the watch shows others meanwhile, but not where it shows the same', async () => {
+    const shown = (name: string) => async (world: World) => {
+      world.api.send('MODIFIED', namespace(name, '11', { team: 'watched' }));
+      await until(() => world.store.get(name)?.team === 'watched');
+    };
+    expect((await answering(namespace('a', '7'), shown('b'))).isTaken).toBe(true);
+    const { store, isTaken } = await answering(namespace('a', '7'), shown('a'));
+    expect([isTaken, store.get('a')?.team]).toEqual([false, 'watched']);
   });
 });
 

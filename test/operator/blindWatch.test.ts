@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { annotations } from '../../src/api/groupVersion.ts';
 import type { Clock } from '../../src/clock.ts';
+import { eventually } from '../cluster/eventually.ts';
 import { fastClock } from '../fastClock.ts';
 import { unavailable } from '../sandbox/faults.ts';
 import { startWorld, staysSo, type World } from './world.ts';
@@ -110,4 +111,29 @@ describe.concurrent('while the watch of ServiceAccounts is down, the operator', 
     });
     expect(patches(w)).toBe(1);
   });
+});
+
+it('while the watches of Secrets and ServiceAccounts are silent, the operator removes what is ours once, however often it looks', async () => {
+  const clock = fastClock(20);
+  await using w = await startWorld({ now: () => clock.now() });
+  await w.operator({ clock, args: ['--removal-delay=1s'] });
+  w.apply();
+  await w.served('team-a', 'team-b');
+  await w.ready();
+  w.api.silenceWatches({ of: 'secrets' });
+  w.api.silenceWatches({ of: 'serviceaccounts' });
+  const namespace = '/api/v1/namespaces/team-a';
+  const mark = w.api.audit.mark();
+  w.admin.merge(namespace, { metadata: { annotations: { [annotations.ignore]: 'true' } } });
+  await eventually('nothing of ours is left', () => w.secret('team-a') === null && w.entries('team-a').length === 0);
+  let changes = 0;
+  await staysSo(2_000, () => {
+    if (changes < 20) w.admin.merge(namespace, { metadata: { labels: { change: String((changes += 1)) } } });
+    return true;
+  });
+  const writes = w.api.audit.since(mark).fanOutWrites({ user: w.sandbox.operatorUser });
+  expect(writes.map(({ verb, resource }) => `${verb} ${resource}`)).toEqual([
+    'patch serviceaccounts',
+    'delete secrets',
+  ]);
 });
