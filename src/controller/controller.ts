@@ -232,6 +232,7 @@ export class Controller {
   #resourceGone(name: string): void {
     this.#book.depart(name);
     this.#options.metrics.forgetResource(name);
+    this.#status.forget(name);
     this.#reconsider();
     this.#later('settle', this.#options.removalDelayMs, () => void this.#settle());
   }

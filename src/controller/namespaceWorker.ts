@@ -92,7 +92,7 @@ export class NamespaceWorker {
       try {
         if (mayWork()) await this.#reconcile(item.key, item.lane, shown);
       } catch (error) {
-        this.#failed(item.key, item.lane, { error, shown });
+        this.#failed(item.key, item.lane, { error, shown }); // a bug of ours ends no worker
       } finally {
         queue.done(item.key);
       }
@@ -102,7 +102,7 @@ export class NamespaceWorker {
   async #reconcile(name: string, lane: Lane, shown: unknown): Promise<void> {
     const leftMs = this.#patience.leftMs(name, shown);
     if (leftMs > 0) return this.#options.queue.addAfter(name, lane, leftMs);
-    const result = await reconcileNamespace(name, this.#context);
+    const result = await reconcileNamespace(name, this.#context).catch(failedRun);
     if (result.written > 0) this.#hasWritten = true;
     const worst = await this.#worstOf(name, result.errors);
     if (worst === undefined) this.#succeeded(name, result);
@@ -131,7 +131,12 @@ export class NamespaceWorker {
     const { verb, resource, objectName } = error;
     if (resource === null) return;
     const name = objectName === undefined ? {} : { name: objectName };
-    await this.#options.permissions.confirmMissing({ verb, group: '', resource, namespace, ...name });
+    try {
+      await this.#options.permissions.confirmMissing({ verb, group: '', resource, namespace, ...name });
+    } catch (err) {
+      // What was refused is told all the same, and looked into when it is refused again.
+      this.#options.log.warn({ kind: 'Namespace', name: namespace, err }, 'not known whether a right is missing');
+    }
   }
 
   #failed(name: string, lane: Lane, { error, shown }: { error: unknown; shown: unknown }): void {
@@ -186,6 +191,10 @@ export class NamespaceWorker {
       recreated: () => announceRecreation({ namespace, ...this.#options }),
     };
   }
+}
+
+function failedRun(error: unknown): ReconcileResult {
+  return { state: null, written: 0, errors: [error], requeueMs: null };
 }
 
 // Which of several errors decides when the namespace is tried again.
