@@ -175,10 +175,10 @@ export class Controller {
   tokensChanged({ key, hosts, reason }: { key: string; hosts: readonly string[]; reason: string }): void {
     const users = this.#book.all.filter(({ keys }) => hosts.some((host) => keys.get(host) === key));
     for (const { object } of users) this.#status.schedule(object.name);
-    const [host] = hosts;
-    if (reason === 'failure' || host === undefined) return;
+    if (reason === 'failure') return;
     // Who holds a token can wait for the next one; who has none waits for this.
-    const lane: Lane = reason === 'token' && this.#tokens.noteNew(key, host) ? 'refresh' : 'urgent';
+    const waiting = this.#queue.depth('refresh');
+    const lane: Lane = reason === 'token' && this.#tokens.noteNew(key, hosts, { waiting }) ? 'refresh' : 'urgent';
     this.#enqueueSelected(
       users.map(({ view }) => view),
       lane,

@@ -12,8 +12,8 @@ export class Tokens {
   readonly #broker: Pick<TokenBroker, 'hostStatus'>;
   readonly #book: ResourceBook;
   readonly #hashes = new Map<string, string>();
-  readonly #published = new Map<string, FormerToken>(); // by the broker's key
-  readonly #replaced = new Map<string, FormerToken>(); // by the broker's key, while namespaces still hold them
+  readonly #published = new Map<string, FormerToken>(); // by the broker's key and host
+  readonly #replaced = new Map<string, FormerToken>(); // the same, while namespaces still hold them
 
   constructor(options: { broker: Pick<TokenBroker, 'hostStatus'>; book: ResourceBook }) {
     this.#broker = options.broker;
@@ -37,21 +37,37 @@ export class Tokens {
     return hash;
   }
 
-  /** A token is new: remembers what namespaces hold until they get it. Returns whether there was anything. */
-  noteNew(key: string, host: string): boolean {
-    const before = this.#published.get(key);
-    const { token } = this.#broker.hostStatus(key, host);
-    if (token.state === 'usable') {
-      this.#published.set(key, { issuedAt: token.issuedAt.getTime(), endsAt: token.expiresAt.getTime() });
-    }
-    if (before) this.#replaced.set(key, before);
-    return before !== undefined;
+  /**
+   * Tokens are new, or gone: remembers what namespaces hold until they get them. `waiting`: how many are in the refresh
+   * lane yet. Returns whether all of these hosts had a token before.
+   */
+  noteNew(key: string, hosts: readonly string[], { waiting }: { waiting: number }): boolean {
+    // Whoever held a former one has had its turn.
+    if (waiting === 0) this.#replaced.clear();
+    return hosts.map((host) => this.#noteHost(key, host)).every(Boolean);
   }
 
   /** Namespaces a second in the refresh lane. */
   pace(configured: number, { waiting, now }: { waiting: number; now: number }): number {
-    if (waiting === 0) this.#replaced.clear();
     return refreshPace(configured, { waiting, former: this.#replaced.values(), now });
+  }
+
+  #noteHost(key: string, host: string): boolean {
+    const id = JSON.stringify([key, host]);
+    const before = this.#published.get(id);
+    const { token } = this.#broker.hostStatus(key, host);
+    if (token.state === 'unknown') {
+      this.#published.delete(id);
+      this.#replaced.delete(id);
+    }
+    if (token.state === 'usable') {
+      const now = { issuedAt: token.issuedAt.getTime(), endsAt: token.expiresAt.getTime() };
+      this.#published.set(id, now);
+      // Of several that follow each other, the first is the one that namespaces still hold.
+      const isOther = before !== undefined && before.issuedAt !== now.issuedAt;
+      if (isOther && !this.#replaced.has(id)) this.#replaced.set(id, before);
+    }
+    return before !== undefined;
   }
 
   /** The checks of an earlier run's tokens are under way: what was told of them may still be so. */
