@@ -32,8 +32,10 @@ interface Series {
   path: string;
   count: number; // as recorded
   lastSeen: number; // wall ms
+  seenAt: number; // the same, monotonic
   written: number; // the count that the API server has
   isQueued: boolean;
+  isArmed: boolean; // a timer will queue it
   event: RecordedEvent;
 }
 
@@ -42,15 +44,16 @@ const SERIES_MS = 6 * 60_000; // without a repeat for so long, the next one is a
 const REPEAT_EVERY_MS = 30_000; // how often a series' count is written
 const PER_OBJECT_AND_MINUTE = 10;
 const LONGEST_QUEUE = 500;
+const MOST_SERIES = 5_000; // of some 2 kB
 
 /**
  * Writes events.k8s.io/v1. A repeat of the same event becomes a series with a count, and no object gets more than ten new
- * ones a minute. Events are told, not guaranteed: what cannot be written is dropped. Never throws.
+ * ones a minute. Events are told, not guaranteed: what cannot be written is dropped and forgotten. Never throws.
  */
 export class EventRecorder {
   readonly #o: EventRecorderOptions;
-  readonly #series = new Map<string, Series>();
-  readonly #recent = new Map<string, number[]>(); // by object: when its new events came, monotonic ms
+  readonly #series = new Map<string, Series>(); // the one seen last is the last
+  readonly #recent = new Map<string, number[]>(); // by object: when its new events came, monotonic ms; the latest last
   readonly #queue: Series[] = [];
   #working: Promise<void> | null = null;
   #serial = 0;
@@ -60,14 +63,13 @@ export class EventRecorder {
   }
 
   record(event: RecordedEvent): void {
-    const now = this.#o.clock.now();
     const cut = { ...event, note: cutAt(this.#o.redact?.(event.note) ?? event.note, NOTE_BYTES) };
-    this.#forgetOld(now);
+    this.#forgetOld();
     const key = JSON.stringify(cut);
     const known = this.#series.get(key);
-    if (known !== undefined) return this.#repeat(known, now);
-    if (this.#isTooMany(cut)) return;
-    const series = this.#begin(cut, now);
+    if (known !== undefined) return this.#repeat(key, known);
+    if (this.#isFull || this.#isTooMany(cut)) return;
+    const series = this.#begin(cut);
     this.#series.set(key, series);
     this.#enqueue(series);
   }
@@ -78,7 +80,8 @@ export class EventRecorder {
     await this.#working;
   }
 
-  #begin(event: RecordedEvent, now: number): Series {
+  #begin(event: RecordedEvent): Series {
+    const now = this.#o.clock.now();
     const { name, namespace } = event.regarding;
     this.#serial += 1;
     const suffix = `${now.toString(16)}${this.#serial.toString(16).padStart(4, '0')}`;
@@ -89,18 +92,28 @@ export class EventRecorder {
       path: `/apis/events.k8s.io/v1/namespaces/${namespace ?? 'default'}/events`,
       count: 1,
       lastSeen: now,
+      seenAt: this.#o.clock.monotonic(),
       written: 0,
       isQueued: false,
+      isArmed: false,
       event,
     };
   }
 
-  #repeat(series: Series, now: number): void {
+  #repeat(key: string, series: Series): void {
+    const { clock } = this.#o;
     series.count += 1;
-    const wasDue = series.written === series.count - 1;
-    series.lastSeen = now;
+    series.lastSeen = clock.now();
+    series.seenAt = clock.monotonic();
+    this.#series.delete(key);
+    this.#series.set(key, series);
     // The first repeat of a pause arms one timer; those after it are only counted.
-    if (wasDue) this.#o.clock.after(REPEAT_EVERY_MS, () => this.#enqueue(series));
+    if (series.isArmed) return;
+    series.isArmed = true;
+    clock.after(REPEAT_EVERY_MS, () => {
+      series.isArmed = false;
+      if (series.count > series.written) this.#enqueue(series);
+    });
   }
 
   #isTooMany({ regarding }: RecordedEvent): boolean {
@@ -109,22 +122,30 @@ export class EventRecorder {
     const times = (this.#recent.get(key) ?? []).filter((time) => now - time < 60_000);
     if (times.length < PER_OBJECT_AND_MINUTE) times.push(now);
     else return true;
+    this.#recent.delete(key);
     this.#recent.set(key, times);
     return false;
   }
 
-  #forgetOld(now: number): void {
-    for (const [key, { lastSeen, count, written }] of this.#series) {
-      if (now - lastSeen > SERIES_MS && count === written) this.#series.delete(key);
+  // Both are in the order of their times: only those that go are walked over.
+  #forgetOld(): void {
+    const now = this.#o.clock.monotonic();
+    for (const [key, { seenAt }] of this.#series) {
+      if (now - seenAt <= SERIES_MS && this.#series.size < MOST_SERIES) break;
+      this.#series.delete(key);
     }
-    const monotonic = this.#o.clock.monotonic();
     for (const [key, times] of this.#recent) {
-      if (monotonic - (times.at(-1) ?? 0) >= 60_000) this.#recent.delete(key);
+      if (now - (times.at(-1) ?? 0) < 60_000) break;
+      this.#recent.delete(key);
     }
   }
 
+  get #isFull(): boolean {
+    return this.#queue.length >= LONGEST_QUEUE;
+  }
+
   #enqueue(series: Series): void {
-    if (series.isQueued || this.#queue.length >= LONGEST_QUEUE) return;
+    if (series.isQueued || this.#isFull) return;
     series.isQueued = true;
     this.#queue.push(series);
     this.#working ??= this.#work();

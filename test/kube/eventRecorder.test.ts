@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 
 import { EventRecorder, type RecordedEvent } from '../../src/kube/eventRecorder.ts';
 import { FakeClock, flush } from '../fakeClock.ts';
+import { quickest } from '../memoryGrowth.ts';
 import { answer, clientFor, startServer, statusBody, TestLog, type Handler } from './testServer.ts';
 
 const event: RecordedEvent = {
@@ -135,4 +136,93 @@ describe('EventRecorder', () => {
     await flush();
     expect(log.lines.map(({ message }) => message)).toEqual(['event not written', 'event not written']);
   });
+
+  it('forgets what a full queue drops: it is written when it comes again', async () => {
+    const { events, clock, names, hold, release } = held();
+    hold();
+    for (let i = 0; i < 1_000; i++) events.record(of(i));
+    release();
+    await events.flush();
+    expect(names()).toHaveLength(501); // one under way, the others in the queue
+    events.record(of(999));
+    await events.flush();
+    expect(names()).toHaveLength(502);
+    await clock.advance(30_000);
+    expect(names()).toHaveLength(502); // no count of what was never written
+  });
+
+  it('writes the count of a series whose turn fell on a full queue, at its next repeat', async () => {
+    const { events, clock, bodies, hold, release } = held();
+    events.record(event);
+    await events.flush();
+    hold();
+    events.record(event);
+    for (let i = 0; i < 1_000; i++) events.record(of(i));
+    await clock.advance(30_000);
+    release();
+    await events.flush();
+    bodies.length = 0;
+    events.record(event);
+    await clock.advance(30_000);
+    expect(bodies).toEqual([{ series: { count: 3, lastObservedTime: expect.any(String) as string } }]);
+  });
+
+  it('keeps a bounded number of series, and forgets the one that was seen least lately', async () => {
+    const { events, names, bodies } = held();
+    for (let i = 0; i < 6_000; i += 250) {
+      for (let k = 0; k < 250; k++) events.record(of(i + k));
+      events.record(event);
+      await events.flush();
+    }
+    expect(new Set(names()).size).toBe(6_001 + 1); // the counts of the one have no name
+    bodies.length = 0;
+    for (const known of [event, of(5_999), of(2_000), of(0)]) events.record(known);
+    await events.flush();
+    const told = bodies.map((body) => ('series' in (body as object) ? 'repeat' : 'new'));
+    expect(told.toSorted()).toEqual(['new', 'repeat', 'repeat', 'repeat']);
+  });
+
+  it('costs no more after a storm, however many events are known', async () => {
+    const { events, hold, release } = held();
+    const cost = (): number =>
+      quickest(() => {
+        for (let i = 0; i < 2_000; i++) events.record(of(0));
+      });
+    for (let i = 0; i < 5_000; i++) {
+      events.record(of(i));
+      if (i % 250 === 0) await events.flush();
+    }
+    hold();
+    for (let i = 5_000; i < 35_000; i++) events.record(of(i));
+    release();
+    await events.flush();
+    expect(cost()).toBeLessThan(100); // ms; some 10, and 500 where all of them are walked over
+  });
 });
+
+function of(index: number): RecordedEvent {
+  const regarding = { apiVersion: 'v1', kind: 'ServiceAccount', name: `sa-${index}`, namespace: `n-${index}` };
+  return { ...event, regarding, note: `dropped ${index} times` };
+}
+
+/** An API server that answers when it is let. */
+function held() {
+  const clock = new FakeClock();
+  const bodies: unknown[] = [];
+  let { promise, resolve: release } = Promise.withResolvers<void>();
+  release();
+  const client = {
+    request: async <T>({ body }: { body?: unknown }): Promise<T> => {
+      bodies.push(body);
+      await promise;
+      return undefined as T;
+    },
+  };
+  return {
+    ...{ clock, bodies },
+    events: new EventRecorder({ client, clock, log: new TestLog(), instance: 'pod-1' }),
+    names: () => bodies.map((body) => (body as { metadata?: { name: string } }).metadata?.name),
+    hold: () => void ({ promise, resolve: release } = Promise.withResolvers<void>()),
+    release: () => release(),
+  };
+}
