@@ -15,6 +15,7 @@ import { namespaceFacts } from './namespaceOutcomes.ts';
 import { NamespaceWorker } from './namespaceWorker.ts';
 import { Permissions } from './permissions.ts';
 import { RemovalGate } from './removalGate.ts';
+import { entryKey } from './reconcileNamespace.ts';
 import { RepairBackoff } from './repairBackoff.ts';
 import { ResourceBook } from './resourceBook.ts';
 import type { ResolvedResource } from './resolveResource.ts';
@@ -58,6 +59,7 @@ export class Controller {
   readonly #view: View;
   readonly #queue: WorkQueue;
   readonly #removals: RemovalGate;
+  readonly #repairs: RepairBackoff;
   readonly #permissions: Permissions;
   readonly #worker: NamespaceWorker;
   readonly #status: StatusWriter;
@@ -85,6 +87,7 @@ export class Controller {
       isViewTrusted: () => this.#view.isTrusted,
       isCrdSteady: () => this.#book.isSteady(),
     });
+    this.#repairs = new RepairBackoff(clock);
     this.#worker = new NamespaceWorker({
       ...{ clock, client, caches, events, log, secretName, queue: this.#queue, permissions: this.#permissions },
       mayWork: () => this.#mayLead() && this.#view.isComplete && this.#view.mayWriteSecrets,
@@ -95,7 +98,7 @@ export class Controller {
         tokenOf: (resource, host) => this.#tokens.stateOf(resource, host),
         hashOf: (auth) => this.#tokens.hashOf(auth),
         removals: this.#removals,
-        repairs: new RepairBackoff(clock),
+        repairs: this.#repairs,
       },
       onDone: (name) => this.#namespaceDone(name),
     });
@@ -112,6 +115,7 @@ export class Controller {
       queue: this.#queue,
       namespaceGone: (name) => this.#namespaceGone(name),
       namespaceChanged: (name) => this.#namespaceChanged(name),
+      serviceAccountGone: (namespace, name) => this.#repairs.forget(entryKey(namespace, name)),
       resourceChanged: (name) => this.#resourceChanged(name),
       resourceGone: (name) => this.#resourceGone(name),
       credentialsChanged: (secretName) => this.#credentialsChanged(secretName),
@@ -207,6 +211,7 @@ export class Controller {
   #namespaceGone(name: string): void {
     this.#worker.forget(name);
     this.#removals.forget(name);
+    this.#repairs.forgetNamespace(name);
     this.#queue.forget(name);
     this.#scheduleAllStatus();
   }
@@ -219,8 +224,9 @@ export class Controller {
 
   #namespaceDone(name: string): void {
     const namespace = this.#options.caches.namespaces.store.get(name);
+    if (!namespace) return this.#namespaceGone(name); // while the run was under way
     for (const { object, view } of this.#book.all) {
-      if (namespace && whyNotSelected(view.namespaces, namespace) === null) this.#status.schedule(object.name);
+      if (whyNotSelected(view.namespaces, namespace) === null) this.#status.schedule(object.name);
     }
   }
 

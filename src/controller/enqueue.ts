@@ -7,6 +7,7 @@ export interface EnqueueTargets {
   readonly queue: Pick<WorkQueue, 'add'>;
   readonly namespaceGone: (name: string) => void;
   readonly namespaceChanged: (name: string) => void;
+  readonly serviceAccountGone: (namespace: string, name: string) => void;
   readonly resourceChanged: (name: string) => void;
   readonly resourceGone: (name: string) => void;
   readonly credentialsChanged: (secretName: string) => void;
@@ -20,8 +21,9 @@ export function listen(caches: Caches, targets: EnqueueTargets): () => void {
   const { queue } = targets;
   const subscriptions = [
     caches.namespaces.store.subscribe(({ type, key, before, after }) => {
-      if (type === 'deleted') targets.namespaceGone(key);
-      else if (!before || !after || isOtherNamespace(before, after)) targets.namespaceChanged(key);
+      if (isGone(before, after)) targets.namespaceGone(key);
+      if (type === 'deleted') return;
+      if (!before || !after || isOtherNamespace(before, after)) targets.namespaceChanged(key);
     }),
     caches.resources.store.subscribe(({ type, key, before, after }) => {
       if (type === 'deleted') targets.resourceGone(key);
@@ -39,13 +41,19 @@ export function listen(caches: Caches, targets: EnqueueTargets): () => void {
   const { serviceAccounts } = caches;
   if (serviceAccounts) {
     subscriptions.push(
-      serviceAccounts.store.subscribe(({ type, before, after }) => {
-        if (type === 'deleted' || !after) return;
+      serviceAccounts.store.subscribe(({ before, after }) => {
+        if (before && isGone(before, after)) targets.serviceAccountGone(before.namespace, before.name);
+        if (!after) return;
         if (!before || isOtherServiceAccount(before, after)) queue.add(after.namespace, urgent);
       }),
     );
   }
   return () => subscriptions.forEach((unsubscribe) => unsubscribe());
+}
+
+// A watch that was down may show the next of its name in the place of a deletion.
+function isGone(before: { uid: string } | undefined, after: { uid: string } | undefined): boolean {
+  return before !== undefined && before.uid !== after?.uid;
 }
 
 function isOtherNamespace(before: NamespaceObject, after: NamespaceObject): boolean {

@@ -134,6 +134,18 @@ describe('repairs', () => {
     repairs.forget('a');
     expect(repairs.isRepair('a')).toBe(false);
   });
+  it('of a namespace that is gone are forgotten, of all that was in it', () => {
+    const repairs = new RepairBackoff(new FakeClock());
+    const keys = ['a/', 'a/default', 'ab/', 'b/a'];
+    for (const key of keys) {
+      repairs.served(key);
+      for (let i = 0; i < 5; i++) repairs.repaired(key);
+    }
+    repairs.forgetNamespace('a');
+    expect(keys.map((key) => repairs.isRepair(key))).toEqual([false, false, true, true]);
+    expect(keys.map((key) => repairs.delayMs(key) > 0)).toEqual([false, false, true, true]);
+    expect(keys.map((key) => repairs.repaired(key))).toEqual([1, 1, 6, 6]);
+  });
 });
 
 describe('the pace of the refresh lane', () => {

@@ -118,4 +118,55 @@ describe.concurrent('repair', () => {
     await w.served('team-a');
     await w.ready();
   });
+
+  it.each<[string, (w: World) => void]>([
+    ['namespace', ({ admin }) => admin.delete('/api/v1/namespaces/team-e2e')],
+    ['ServiceAccount', ({ admin }) => admin.delete('/api/v1/namespaces/team-e2e/serviceaccounts/default')],
+  ])('a %s that is deleted and made again and again is a new one each time, and no repair', async (what, remove) => {
+    await using w = await startWorld({ namespaces: ['team-a'] });
+    const operator = await w.operator();
+    w.apply();
+    await w.served('team-a');
+    for (let round = 0; round < 5; round++) {
+      if (what === 'namespace' || round === 0) w.createNamespace('team-e2e');
+      await w.served('team-e2e');
+      await w.quiet();
+      remove(w);
+      if (what === 'namespace') {
+        await eventually('it is gone', () => w.admin.find('/api/v1/namespaces/team-e2e') === null);
+        await w.quiet();
+      }
+    }
+    expect(operator.lines().filter(({ message }) => /put right|added again/.test(message))).toEqual([]);
+    const events = w.api.audit.of({ user: w.sandbox.operatorUser, resource: 'events', verb: 'create' });
+    expect(events.filter(({ namespace }) => namespace === 'team-e2e')).toEqual([]);
+    // What is ours in one that stays is repaired as ever.
+    w.admin.delete(path);
+    await w.served('team-a');
+    await eventually('it is told', () => operator.lines().some(({ message }) => message.includes('put right')));
+  });
+
+  it('a namespace that goes while it is worked on leaves nothing behind for the next of its name', async () => {
+    await using w = await startWorld({ namespaces: [] });
+    const operator = await w.operator();
+    w.apply();
+    await w.ready();
+    const { promise: gone, resolve } = Promise.withResolvers<void>();
+    w.api.faults = ({ resource, patch, user }) =>
+      resource === 'serviceaccounts' && patch === 'json' && user === w.sandbox.operatorUser
+        ? { kind: 'hold', until: gone }
+        : null;
+    w.createNamespace('team-e2e');
+    await eventually('its Secret is there', () => w.secret('team-e2e') !== null);
+    w.admin.delete('/api/v1/namespaces/team-e2e');
+    await eventually('it is gone', () => w.admin.find('/api/v1/namespaces/team-e2e') === null);
+    await w.quiet(); // it is seen to be gone
+    w.api.faults = () => null;
+    resolve();
+    await eventually('the write is refused', () => w.api.audit.of({ resource: 'serviceaccounts', patch: 'json' })[0]);
+    await w.quiet();
+    w.createNamespace('team-e2e');
+    await w.served('team-e2e');
+    expect(operator.lines().filter(({ message }) => /put right|added again/.test(message))).toEqual([]);
+  });
 });
