@@ -140,6 +140,10 @@ export class Controller {
     for (const cancel of this.#timers.values()) cancel();
     this.#permissions.stop();
     this.#status.stop();
+    // A write that has been answered is done, whether its watch shows it or not.
+    const { secrets, serviceAccounts } = this.#options.caches;
+    for (const { store } of secrets.values()) store.endWaits();
+    serviceAccounts?.store.endWaits();
     await Promise.all(this.#workers);
     await Promise.all(reflectorsOf(this.#options.caches).map((reflector) => reflector.stop()));
   }

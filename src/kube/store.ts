@@ -31,6 +31,7 @@ export class Store<T> {
   readonly #byNamespace = new Map<string, Set<string>>();
   readonly #listeners = new Set<(change: StoreChange<T>) => void>();
   readonly #waiting = new Map<string, Set<() => void>>();
+  #isEnded = false;
   onListenerError: (error: unknown) => void = () => undefined;
 
   constructor(o: StoreOptions<T>) {
@@ -86,8 +87,14 @@ export class Store<T> {
     return this.#waitUntil(key, () => this.#objects.get(key)?.versions.at(-1) !== resourceVersion, timeoutMs);
   }
 
+  /** Nothing will be shown any more: nobody waits for it, neither those who do now nor those who come. */
+  endWaits(): void {
+    this.#isEnded = true;
+    for (const key of this.#waiting.keys()) this.#look(key);
+  }
+
   #waitUntil(key: string, holds: () => boolean, timeoutMs: number): Promise<boolean> {
-    if (holds()) return Promise.resolve(true);
+    if (holds() || this.#isEnded) return Promise.resolve(holds());
     return new Promise((resolve) => {
       const finish = (seen: boolean): void => {
         cancel();
@@ -96,7 +103,7 @@ export class Store<T> {
         resolve(seen);
       };
       const check = (): void => {
-        if (holds()) finish(true);
+        if (holds() || this.#isEnded) finish(holds());
       };
       const waiting = this.#waiting.get(key) ?? new Set();
       this.#waiting.set(key, waiting.add(check));

@@ -130,6 +130,18 @@ describe('waitFor', () => {
   });
 });
 
+it('ends all waits, those to come too, with what is so', async () => {
+  const { store, clock } = storeWithChanges();
+  store.set('a', object('x', '1'));
+  const waits = [store.waitFor('a', '2', 1000), store.waitFor('b', '1', 1000), store.waitForEndOf('a', '1', 1000)];
+  store.endWaits();
+  expect(await Promise.all(waits)).toEqual([false, false, false]);
+  expect(await store.waitFor('a', '2', 1000)).toBe(false);
+  expect(await store.waitFor('a', '1', 1000)).toBe(true);
+  expect(await store.waitForEndOf('b', '1', 1000)).toBe(true);
+  expect(clock.pending).toBe(0);
+});
+
 describe('waitForEndOf', () => {
   it('ends with the deletion, or with a change', async () => {
     const { store, clock } = storeWithChanges();
