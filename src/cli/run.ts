@@ -40,6 +40,7 @@ export interface Operator {
 }
 
 const STOP_WITHIN_MS = 9_000;
+const TELL_WITHIN_MS = 3_000;
 const LOAD_AGAIN_MS = 2_000;
 
 /** The operator as a process: runs until SIGTERM or SIGINT. */
@@ -181,8 +182,9 @@ export async function startOperator(options: RunOptions, surroundings: Surroundi
       guard.stop();
       await broker.stop();
       await controller.stop();
-      await events.flush();
       await elector.stop();
+      // Events need no lease: who leads next does not wait for them.
+      await Promise.race([events.flush(), sleep(clock, TELL_WITHIN_MS)]);
       await Promise.all([
         health?.close(),
         scrape?.close(),

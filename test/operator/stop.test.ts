@@ -1,0 +1,68 @@
+import { describe, expect, it } from 'vitest';
+import { operatorName } from '../../src/api/groupVersion.ts';
+import { eventually } from '../cluster/eventually.ts';
+import { startWorld, type World } from './world.ts';
+
+function holder(w: World): unknown {
+  const path = `/apis/coordination.k8s.io/v1/namespaces/${w.sandbox.namespace}/leases/${operatorName}`;
+  return (w.admin.find(path)?.['spec'] as { holderIdentity?: string } | undefined)?.holderIdentity;
+}
+
+async function msUntil(holds: () => boolean): Promise<number> {
+  const since = performance.now();
+  await eventually('it is so', holds, 20_000);
+  return performance.now() - since;
+}
+
+describe.concurrent('an operator that ends', () => {
+  it('gives its lease back before it waits for events that hang, and waits for those 3 s at most', async () => {
+    const namespaces = Array.from({ length: 5 }, (_, i) => `team-${i}`);
+    await using w = await startWorld({ namespaces });
+    const operator = await w.operator();
+    w.apply();
+    await w.served(...namespaces);
+    await w.ready();
+    await w.quiet();
+    w.api.faults = ({ resource, verb }) => (resource === 'events' && verb !== 'list' ? { kind: 'hold' } : null);
+    for (const namespace of namespaces) w.admin.delete(`/api/v1/namespaces/${namespace}/secrets/ecr-pull`);
+    await w.served(...namespaces);
+    await eventually('an event hangs', () => w.api.held > 0);
+    const since = performance.now();
+    const ended = operator.stop();
+    expect(await msUntil(() => holder(w) === '')).toBeLessThan(1_500);
+    await ended;
+    expect(performance.now() - since).toBeLessThan(5_000);
+  });
+
+  it('tells what happened before it does', async () => {
+    await using w = await startWorld({ namespaces: ['team-a'] });
+    const operator = await w.operator();
+    w.apply();
+    await w.served('team-a');
+    await w.ready();
+    await w.quiet();
+    w.api.faults = ({ resource, verb }) =>
+      resource === 'events' && verb !== 'list' ? { kind: 'delay', ms: 500 } : null;
+    w.admin.delete('/api/v1/namespaces/team-a/secrets/ecr-pull');
+    await eventually('it is put right', () => operator.lines().some(({ message }) => message.includes('put right')));
+    await operator.stop();
+    const events = w.admin.list('/apis/events.k8s.io/v1/namespaces/team-a/events');
+    expect(events.map((event) => event['reason'])).toContain('SecretRestored');
+  });
+
+  it.each(['secrets', 'serviceaccounts'])(
+    'does not wait for a watch of %s that does not show what was written',
+    async (what) => {
+      await using w = await startWorld({ namespaces: ['team-a'] });
+      w.api.faults = ({ resource, verb, namespace }) =>
+        resource === what && verb === 'watch' && namespace === '' ? { kind: 'hold' } : null;
+      const operator = await w.operator();
+      w.apply();
+      const isWritten = (): boolean => (what === 'secrets' ? w.secret('team-a') !== null : w.isServed('team-a'));
+      await eventually('it is written', isWritten);
+      const ended = operator.stop();
+      expect(await msUntil(() => holder(w) === '')).toBeLessThan(1_500);
+      await ended;
+    },
+  );
+});
