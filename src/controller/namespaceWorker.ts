@@ -88,14 +88,12 @@ export class NamespaceWorker {
     const { queue, mayWork } = this.#options;
     for (let item = await queue.take(signal); item; item = await queue.take(signal)) {
       // A refusal is of this one, also where the watch shows another by then.
-      const { store } = this.#options.caches.namespaces;
-      const shown = store.get(item.key);
+      const shown = this.#options.caches.namespaces.store.get(item.key);
       try {
         if (mayWork()) await this.#reconcile(item.key, item.lane, shown);
       } catch (error) {
         this.#failed(item.key, item.lane, { error, shown }); // a bug of ours ends no worker
       } finally {
-        if (store.get(item.key) === undefined) this.forget(item.key); // it went meanwhile
         queue.done(item.key);
       }
     }

@@ -86,16 +86,3 @@ describe('a run that fails', () => {
     expect(done).toEqual(['team']);
   });
 });
-
-it('nothing is kept of a namespace that went while it was worked on', async () => {
-  const world = startWorld();
-  const snapshot = () => {
-    world.namespaces.delete('team');
-    worker.forget('team');
-    throw new TransientError('Unreachable', 'no answer');
-  };
-  const worker = startWorker(world, { reconcile: { snapshot }, log: { warn: () => {} } });
-  world.queue.add('team', 'urgent');
-  await flush();
-  expect(worker.stateOf('team')).toBeUndefined();
-});
