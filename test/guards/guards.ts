@@ -8,6 +8,8 @@ export interface Guard {
   readonly test: string;
   /** A part of the test's name, where not all of the file is needed. */
   readonly named?: string;
+  /** A part of the name of the test that must fail. */
+  readonly fails: string;
 }
 
 export const guards: readonly Guard[] = [
@@ -17,6 +19,7 @@ export const guards: readonly Guard[] = [
     line: "  return { op: 'test', path: '/metadata/resourceVersion', value: list.resourceVersion };",
     instead: "  return { op: 'test', path: '/kind', value: list.resourceVersion ? 'ServiceAccount' : '' };",
     test: 'test/cluster/twoWriters.test.ts',
+    fails: 'are all there in the end',
   },
   {
     what: 'a new Secret is applied without force: a foreign one is left alone',
@@ -24,6 +27,7 @@ export const guards: readonly Guard[] = [
     line: "query: { fieldManager, ...(observed && { force: 'true' }) },",
     instead: "query: { fieldManager, force: 'true' },",
     test: 'test/cluster/foreign.test.ts',
+    fails: 'that the watch has not shown yet',
   },
   {
     what: 'a deletion is seen by the watch before the namespace is looked at again',
@@ -31,6 +35,7 @@ export const guards: readonly Guard[] = [
     line: '  await context.seenGone(observed.name, observed.resourceVersion);\n',
     instead: '',
     test: 'test/faults/crash.test.ts',
+    fails: 'each of the writes, one after the other',
   },
   {
     what: 'a leader looks at its clocks before each write',
@@ -39,6 +44,7 @@ export const guards: readonly Guard[] = [
     instead: 'return this.#leading && !this.#stopping;',
     test: 'test/faults/servers.test.ts',
     named: 'stands still',
+    fails: 'nothing is written by two',
   },
   {
     what: 'leadership ends before the lease does',
@@ -47,6 +53,7 @@ export const guards: readonly Guard[] = [
     instead: 'return this.#elapsed() < 0;',
     test: 'test/faults/servers.test.ts',
     named: 'cannot be renewed',
+    fails: 'nobody writes meanwhile',
   },
   {
     what: 'a renewed lease of nobody known is honoured until it has not changed for its time',
@@ -54,6 +61,7 @@ export const guards: readonly Guard[] = [
     line: 'return Boolean(holderIdentity) && holderIdentity !== this.#o.identity && this.#freeInMs(lease) > 0;',
     instead: 'return false && Boolean(holderIdentity) && this.#freeInMs(lease) > 0;',
     test: 'test/faults/servers.test.ts',
+    fails: 'is held by nobody known',
   },
   {
     what: 'the CRD is read before anything is removed',
@@ -61,13 +69,15 @@ export const guards: readonly Guard[] = [
     line: 'this.#options.isViewTrusted() && (await this.#isCrdSteady()) && this.#options.isViewTrusted();',
     instead: 'this.#options.isViewTrusted() || (await this.#isCrdSteady());',
     test: 'test/cluster/crd.test.ts',
+    fails: 'nothing is removed, nothing is written',
   },
   {
     what: 'removal waits for its delay',
     file: 'src/controller/removalGate.ts',
-    line: 'return (since ?? now) + this.#options.delayMs - now;',
-    instead: 'return (since ?? now) - now;',
+    line: '(since ?? now) + this.#options.delayMs - now',
+    instead: '(since ?? now) - now',
     test: 'test/faults/unobserved.test.ts',
+    fails: 'a resource that was deleted and made again is no removal',
   },
   {
     what: 'a list without items, a page and a Status are no empty list',
@@ -76,6 +86,7 @@ export const guards: readonly Guard[] = [
     instead: '',
     test: 'test/faults/answers.test.ts',
     named: 'every list and watch is answered with',
+    fails: 'while every list and watch is answered with',
   },
   {
     what: 'nothing is removed on a view that is refused with 403 or 404',
@@ -83,6 +94,7 @@ export const guards: readonly Guard[] = [
     line: 'synced: this.#known.synced && !isRefused, listStatus }',
     instead: 'listStatus }',
     test: 'test/kube/reflector.test.ts',
+    fails: 'of a list leave the store as it is',
   },
   {
     what: 'a watch that is silent for long is given up',
@@ -90,6 +102,7 @@ export const guards: readonly Guard[] = [
     line: '      return this.#ending.abort(error);',
     instead: '      return void error;',
     test: 'test/kube/reflector.test.ts',
+    fails: 'is a dead watch',
   },
   {
     what: 'a watch that ends in the middle of an event is told from one that ended',
@@ -97,6 +110,7 @@ export const guards: readonly Guard[] = [
     line: 'const isCut = this.#splitter.pendingBytes > 0;',
     instead: 'const isCut = this.#splitter.pendingBytes < 0;',
     test: 'test/kube/client.test.ts',
+    fails: 'that ends in the middle of an event has failed',
   },
   {
     what: 'a watch event has a greatest length',
@@ -105,6 +119,7 @@ export const guards: readonly Guard[] = [
     instead: 'if (this.#pendingBytes < 0) throw',
     test: 'test/faults/watches.test.ts',
     named: '64 MiB',
+    fails: '64 MiB',
   },
   {
     what: 'every request has a deadline',
@@ -113,6 +128,7 @@ export const guards: readonly Guard[] = [
     instead: 'const ms = 3_600_000;',
     test: 'test/faults/servers.test.ts',
     named: 'stands still for a while',
+    fails: 'every request ends by its deadline',
   },
   {
     what: 'repairs of the same object wait ever longer',
@@ -121,6 +137,7 @@ export const guards: readonly Guard[] = [
     instead: 'return Math.max(0, 0 * (repair.at + wait - this.#clock.monotonic()));',
     test: 'test/cluster/repair.test.ts',
     named: 'never gives in',
+    fails: 'never gives in',
   },
   {
     what: 'a token that has ended is written nowhere anew',
@@ -128,6 +145,7 @@ export const guards: readonly Guard[] = [
     line: "    if (token.state !== 'usable') {",
     instead: "    if (token.state === 'unknown') {",
     test: 'test/core/planAndDiff.test.ts',
+    fails: 'but an expired entry of the public registry goes',
   },
   {
     what: 'a token that had ended on arrival is refused',
@@ -135,6 +153,7 @@ export const guards: readonly Guard[] = [
     line: '  #received(token: AuthorizationToken): void {\n    endOfLife({ ...token, outliveSession: this.#want?.outliveSession ?? false });\n',
     instead: '  #received(token: AuthorizationToken): void {\n',
     test: 'test/aws/tokenBroker.test.ts',
+    fails: 'a token whose life is over as it comes',
   },
   {
     what: 'no attempt at AWS comes within ten seconds of the last',
@@ -142,6 +161,7 @@ export const guards: readonly Guard[] = [
     line: 'SHORTEST_INTERVAL_MS - this.#sinceAttempt.elapsedMs() : 0;',
     instead: '0 * SHORTEST_INTERVAL_MS - this.#sinceAttempt.elapsedMs() : 0;',
     test: 'test/aws/tokenBroker.test.ts',
+    fails: 'calls are 10 s apart',
   },
   {
     what: 'a refused spec is held: nothing of what is published goes',
@@ -149,6 +169,7 @@ export const guards: readonly Guard[] = [
     line: '      held: problem.code,',
     instead: '      held: null,',
     test: 'test/operator/badInput.test.ts',
+    fails: 'a host that a refused spec leaves out stays',
   },
   {
     what: 'a Secret that was made anew is not overwritten as the one that was seen',
@@ -156,6 +177,7 @@ export const guards: readonly Guard[] = [
     line: 'const precondition = observed ? { uid: observed.uid, resourceVersion: observed.resourceVersion } : {};',
     instead: 'const precondition = observed?.uid === "" ? { uid: observed.uid } : {};',
     test: 'test/controller/applyWrites.test.ts',
+    fails: 'when it is no longer that',
   },
   {
     what: 'what a watch that is down does not show is looked at before it is written',
@@ -163,6 +185,7 @@ export const guards: readonly Guard[] = [
     line: 'view && (await context.catchUp(name, view.diff.writes))',
     instead: 'view && name === ""',
     test: 'test/operator/blindWatch.test.ts',
+    fails: 'makes a Secret once, and tells of no repair',
   },
   {
     what: 'a request for a refresh that comes again asks for nothing',
@@ -170,6 +193,7 @@ export const guards: readonly Guard[] = [
     line: '.slice(-REVISIONS_KEPT)',
     instead: '.slice(REVISIONS_KEPT)',
     test: 'test/aws/tokenBroker.test.ts',
+    fails: 'that goes back to a revision of before',
   },
   {
     what: 'a leader knows the stored tokens before it works',
@@ -177,6 +201,7 @@ export const guards: readonly Guard[] = [
     line: 'return this.#leads && this.#options.isLeader();',
     instead: 'return this.#options.isLeader();',
     test: 'test/operator/restart.test.ts',
+    fails: 'costs as little where the API server is slow',
   },
   {
     what: 'what is logged passes the filter that knows the live secrets',
@@ -184,6 +209,7 @@ export const guards: readonly Guard[] = [
     line: 'if (this.#pieces.size === 0) return text;',
     instead: 'if (this.#pieces.size >= 0) return text;',
     test: 'test/observability/log.test.ts',
+    fails: 'takes secrets out of messages',
   },
   {
     what: 'a webhook’s denial is a refusal, whatever code it has chosen',
@@ -191,6 +217,7 @@ export const guards: readonly Guard[] = [
     line: '  if (isWebhookDenial(status.message)) return refusal(status, asked);\n',
     instead: '',
     test: 'test/kube/client.test.ts',
+    fails: 'is no word of the API server’s',
   },
   {
     what: 'what somebody clones again and again is removed ever more slowly',
@@ -198,6 +225,7 @@ export const guards: readonly Guard[] = [
     line: 'this.#returns.delayMs(namespace));',
     instead: '0 * this.#returns.delayMs(namespace));',
     test: 'test/controller/guards.test.ts',
+    fails: 'of what is there again after each waits ever longer',
   },
   {
     what: 'a namespace that goes on failing is not tried at each event in it',
@@ -205,6 +233,7 @@ export const guards: readonly Guard[] = [
     line: '    if (leftMs > 0) return this.#options.queue.addAfter(name, lane, leftMs);\n',
     instead: '    if (leftMs < 0) return this.#options.queue.addAfter(name, lane, leftMs);\n',
     test: 'test/operator/repair.test.ts',
+    fails: 'is not tried at each event of its namespace',
   },
   {
     what: 'a namespace that is gone by the word of the API server is left alone',
@@ -213,6 +242,7 @@ export const guards: readonly Guard[] = [
     instead: '',
     test: 'test/cluster/apiServer.test.ts',
     named: 'that are cut while',
+    fails: 'that are cut while namespaces are deleted',
   },
   {
     what: 'a status that is refused for a while waits for its end',
@@ -220,6 +250,7 @@ export const guards: readonly Guard[] = [
     line: 'clock.monotonic() + retryMs(outcome));',
     instead: 'clock.monotonic() + 0 * retryMs(outcome));',
     test: 'test/controller/statusWriter.test.ts',
+    fails: 'is not tried again before its end',
   },
   {
     what: 'a restore of etcd is noticed by a lease that is older than it was',
@@ -227,6 +258,7 @@ export const guards: readonly Guard[] = [
     line: '    onRewind();\n',
     instead: '    if (name === "") onRewind();\n',
     test: 'test/faults/restore.test.ts',
+    fails: 'puts the newest token everywhere',
   },
   {
     what: 'names that take five seconds leave time to connect',
@@ -235,6 +267,7 @@ export const guards: readonly Guard[] = [
     instead: 'connectionTimeout: 5_000,',
     test: 'test/faults/names.test.ts',
     named: 'five seconds',
+    fails: 'takes five seconds',
   },
   {
     what: 'an answer in the place of AWS has a greatest length',
@@ -242,6 +275,7 @@ export const guards: readonly Guard[] = [
     line: 'if (size > LARGEST_ANSWER) done(',
     instead: 'if (size > 200 * LARGEST_ANSWER) done(',
     test: 'test/aws/hostileAnswers.test.ts',
+    fails: 'it is an error within 2 s and 20 MB',
   },
   {
     what: 'the patterns in an annotation are bounded',
@@ -249,6 +283,7 @@ export const guards: readonly Guard[] = [
     line: 'return boundedPatterns(patterns);',
     instead: 'return boundedPatterns([]).concat(patterns);',
     test: 'test/core/hostileText.test.ts',
+    fails: 'read and compared within 50 ms and 20 MB',
   },
   {
     what: 'the operator’s own identity is known by its files, too',
@@ -256,5 +291,220 @@ export const guards: readonly Guard[] = [
     line: "  'AWS_CONFIG_FILE',\n",
     instead: '',
     test: 'test/aws/tokenKey.test.ts',
+    fails: 'share no key, and equal ones have one',
+  },
+  {
+    what: 'a registry’s redirect is not followed',
+    file: 'src/aws/registryCheck.ts',
+    line: 'await request(url, { dispatcher, signal,',
+    instead:
+      "await request(url, { dispatcher: dispatcher.compose((await import('undici')).interceptors.redirect({ maxRedirections: 3 })), signal,",
+    test: 'test/aws/hostileRegistry.test.ts',
+    fails: 'is followed nowhere',
+  },
+  {
+    what: 'a token is shown to no realm but the registry’s own',
+    file: 'src/aws/registryCheck.ts',
+    line: 'realm.host !== new URL(`https://${host}`).host',
+    instead: "realm.host === ''",
+    test: 'test/aws/hostileRegistry.test.ts',
+    fails: 'is never given the token',
+  },
+  {
+    what: 'a token is shown to its realm by HTTPS alone',
+    file: 'src/aws/registryCheck.ts',
+    line: "realm?.protocol !== 'https:'",
+    instead: 'realm === null',
+    test: 'test/aws/hostileRegistry.test.ts',
+    fails: 'is never given the token',
+  },
+  {
+    what: 'an answer of a registry has a greatest length',
+    file: 'src/aws/registryCheck.ts',
+    line: 'if (size > LONGEST_BODY_BYTES)',
+    instead: 'if (size > 2_000 * LONGEST_BODY_BYTES)',
+    test: 'test/aws/hostileRegistry.test.ts',
+    fails: 'costs neither time nor memory',
+  },
+  {
+    what: 'globs are matched in linear time',
+    file: 'src/core/glob.ts',
+    line: 'const at = text.indexOf(part, from);',
+    instead: 'const at = [...text].findIndex((_, i) => i >= from && [...text].slice(i).join("").startsWith(part));',
+    test: 'test/core/hostileText.test.ts',
+    named: 'a thousand times within 50 ms',
+    fails: 'are matched with a long name a thousand times within 50 ms',
+  },
+  {
+    what: 'a host named __proto__ is an entry as any other',
+    file: 'src/core/dockerConfig.ts',
+    line: 'return `{"auths":{${members.join(\',\')}}}`;',
+    instead:
+      'const auths: any = {}; for (const host of hosts) auths[host] = entries.get(host); return JSON.stringify({ auths });',
+    test: 'test/core/oddNames.test.ts',
+    fails: 'stands in the document, and in the marks of a Secret',
+  },
+  {
+    what: 'a label named constructor is absent where nobody has set it',
+    file: 'src/core/namespaceSelection.ts',
+    line: 'return Object.hasOwn(labels, key) ? labels[key] : undefined;',
+    instead: 'return labels[key];',
+    test: 'test/core/namespaceSelection.test.ts',
+    fails: 'a label key that every object has',
+  },
+  {
+    what: 'of a crash only the frames are printed',
+    file: 'src/main.ts',
+    line: ".filter((line) => line.startsWith('    at '))",
+    instead: '',
+    test: 'test/operator/crash.test.ts',
+    fails: 'no piece of a token or key is printed',
+  },
+  {
+    what: 'a spec that cannot be read is the matter of its resource alone',
+    file: 'src/controller/resolveResource.ts',
+    line: "if ('errors' in parsed) return refused(object, describe(parsed.errors), former);",
+    instead: "if ('errors' in parsed) throw new Error('refused');",
+    test: 'test/operator/oneBadResource.test.ts',
+    fails: 'bad resources twenty good ones are served on time',
+  },
+  {
+    what: 'a 410 means a new list',
+    file: 'src/kube/reflectorErrors.ts',
+    line: 'return error.status === 410;',
+    instead: 'return error.status === 411;',
+    test: 'test/kube/reflector.test.ts',
+    fails: 'as an event',
+  },
+  {
+    what: 'a version that the server cannot serve is asked for no more',
+    file: 'src/kube/reflectorErrors.ts',
+    line: "return error instanceof ApiStatusError || isExpired(error) || codeOf(error) === 'ResourceVersionTooLarge';",
+    instead: 'return isExpired(error);',
+    test: 'test/kube/reflector.test.ts',
+    fails: 'a version too large for the server',
+  },
+  {
+    what: 'the header Retry-After is read beside a Status',
+    file: 'src/kube/answerError.ts',
+    line: 'retryAfterMs: retryAfter(answer, o.now) });',
+    instead: 'retryAfterMs: null });',
+    test: 'test/kube/client.test.ts',
+    fails: 'beside a Status with',
+  },
+  {
+    what: 'a list or watch waits as long as it was told',
+    file: 'src/kube/reflector.ts',
+    line: 'Math.max(backoffMs, retryAfterMs(error))',
+    instead: 'backoffMs',
+    test: 'test/kube/reflector.test.ts',
+    fails: 'Retry-After is waited for',
+  },
+  {
+    what: 'SIGTERM lets a write come to its end',
+    file: 'src/cli/run.ts',
+    line: '      await controller.stop();\n',
+    instead: '      void controller.stop();\n',
+    test: 'test/faults/slow.test.ts',
+    named: 'gets SIGTERM',
+    fails: 'it ends with 0 and the other goes on',
+  },
+  {
+    what: 'the token file is read again each minute',
+    file: 'src/kube/connection.ts',
+    line: 'now - this.#token.readAt < TOKEN_AGE_MS',
+    instead: 'now >= this.#token.readAt',
+    test: 'test/kube/connection.test.ts',
+    fails: 'reads the token anew',
+  },
+  {
+    what: 'the token file is read again after a 401',
+    file: 'src/kube/connection.ts',
+    line: '      this.#tokenIsOld = true;\n',
+    instead: '',
+    test: 'test/kube/connection.test.ts',
+    fails: 'reads the token anew',
+  },
+  {
+    what: 'a write that its watch has not shown in time is looked at before the next one',
+    file: 'src/controller/ownWrites.ts',
+    line: 'if (!isSeen) this.#unseenIn(namespace).add(idOf(written));',
+    instead: '',
+    test: 'test/operator/blindWatch.test.ts',
+    fails: 'writes an entry once, however often it looks',
+  },
+  {
+    what: 'a ServiceAccount whose watch is down is looked at before it is written',
+    file: 'src/controller/ownWrites.ts',
+    line: "if (kind === 'ServiceAccount') return",
+    instead: "if (kind === 'ServiceAccount') return null && ",
+    test: 'test/operator/blindWatch.test.ts',
+    fails: 'writes an entry once, however often it looks',
+  },
+  {
+    what: 'no right but those that the security model names',
+    file: 'deploy/install.yaml',
+    line: 'resources: [clusterecrpullsecrets/status]\n    verbs: [patch]',
+    instead: 'resources: [clusterecrpullsecrets/status]\n    verbs: [patch, update]',
+    test: 'test/chart/install.test.ts',
+    fails: 'are those of the table in the security model',
+  },
+  {
+    what: 'no right names a wildcard',
+    file: 'deploy/install.yaml',
+    line: 'resources: [clusterecrpullsecrets]\n    verbs: [list, watch]',
+    instead: "resources: [clusterecrpullsecrets]\n    verbs: ['*']",
+    test: 'test/chart/install.test.ts',
+    fails: 'name no wildcard, and every Secret',
+  },
+  {
+    what: 'a policy that cannot be evaluated refuses',
+    file: 'deploy/install.yaml',
+    line: 'failurePolicy: Fail',
+    instead: 'failurePolicy: Ignore',
+    test: 'test/chart/install.test.ts',
+    fails: 'fails closed, and its binding denies',
+  },
+  {
+    what: 'the policy refuses, and does not only warn',
+    file: 'deploy/install.yaml',
+    line: 'validationActions: [Deny]',
+    instead: 'validationActions: [Warn]',
+    test: 'test/chart/install.test.ts',
+    fails: 'fails closed, and its binding denies',
+  },
+  {
+    what: 'the policy keeps from foreign Secrets',
+    file: 'deploy/install.yaml',
+    line: 'expression: "!variables.secret || variables.ours"',
+    instead: 'expression: "true"',
+    test: 'test/cluster/rights.test.ts',
+    named: 'the policy',
+    fails: 'refuses a foreign Secret of our name',
+  },
+  {
+    what: 'the policy keeps from a Secret of another type',
+    file: 'deploy/install.yaml',
+    line: "!variables.secret || object == null || dyn(object).?type.orValue('')",
+    instead: "true || dyn(object).?type.orValue('')",
+    test: 'test/cluster/rights.test.ts',
+    named: 'the policy',
+    fails: 'refuses the takeover under the name of the token store',
+  },
+  {
+    what: 'no accessor of prototypes in the image',
+    file: 'Dockerfile',
+    line: '  "--disable-proto=delete", \\\n',
+    instead: '',
+    test: 'test/image.test.ts',
+    fails: "has no accessor that turns a key of somebody's JSON into a prototype",
+  },
+  {
+    what: 'no debugger by a signal in the image',
+    file: 'Dockerfile',
+    line: '  "--disable-sigusr1", \\\n',
+    instead: '',
+    test: 'test/image.test.ts',
+    fails: 'opens no debugger when it is sent SIGUSR1',
   },
 ];
