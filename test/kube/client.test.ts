@@ -13,6 +13,7 @@ import { ApiStatusError } from '../../src/kube/apiStatusError.ts';
 import type { KubeRequest } from '../../src/kube/client.ts';
 import type { KubeList } from '../../src/kube/kubeObject.ts';
 import { FakeClock, flush } from '../fakeClock.ts';
+import { memoryGrowth } from '../memoryGrowth.ts';
 import { answer, clientFor, failure, startServer, statusBody, until } from './testServer.ts';
 
 const list: KubeRequest = { method: 'GET', path: '/api/v1/namespaces' };
@@ -53,13 +54,17 @@ describe('what is no answer of an API server is a TransientError', () => {
     expect(error.message).not.toContain('login');
   });
 
-  it('a gzip bomb is not opened', async () => {
+  it('a gzip bomb is not opened: it costs no memory', async () => {
     const bomb = gzipSync(Buffer.alloc(50_000_000));
     const server = await startServer((_, response) => {
       response.writeHead(200, { 'content-encoding': 'gzip' });
       response.end(bomb);
     });
-    expect((await failure(clientFor(server).client.request(list))).code).toBe('Encoded');
+    const { client } = clientFor(server);
+    const growth = await memoryGrowth(async () => {
+      expect((await failure(client.request(list))).code).toBe('Encoded');
+    });
+    expect(growth).toBeLessThan(20_000_000);
   });
 
   it('an answer without end is cut', async () => {
@@ -237,6 +242,20 @@ describe('Retry-After', () => {
   it('of a 503', async () => {
     const server = await startServer((_, response) => answer(response, 503, '', { 'retry-after': '2' }));
     expect(await failure(clientFor(server).client.request(list))).toMatchObject({ retryAfterMs: 2000 });
+  });
+
+  it.each([
+    [{ 'retry-after': '7' }, {}, 7000],
+    [{ 'retry-after': '7' }, { retryAfterSeconds: 3 }, 7000],
+    [{}, { retryAfterSeconds: 3 }, 3000],
+  ] as [Record<string, string>, object, number][])('%j beside a Status with %j', async (headers, details, ms) => {
+    for (const [code, reason] of [[429, 'TooManyRequests'] as const, [503, 'ServiceUnavailable'] as const]) {
+      const body = statusBody(code, reason, details);
+      const server = await startServer((_, response) => answer(response, code, body, headers));
+      const error = await failure(clientFor(server).client.request(list));
+      expect(error).toBeInstanceOf(ThrottledError);
+      expect(error).toMatchObject({ retryAfterMs: ms });
+    }
   });
 });
 
