@@ -2,6 +2,7 @@ import { describe, expect, it } from 'vitest';
 import { annotations, fieldManager } from '../../src/api/groupVersion.ts';
 import { reduceSecret } from '../../src/controller/observedObjects.ts';
 import { diffNamespace } from '../../src/core/diffNamespace.ts';
+import { parseDockerConfigJson } from '../../src/core/dockerConfig.ts';
 import { matchesGlob, matchesName } from '../../src/core/glob.ts';
 import { planNamespace } from '../../src/core/planNamespace.ts';
 import { memoryGrowth, quickest } from '../memoryGrowth.ts';
@@ -94,6 +95,36 @@ describe('the annotations of a pull secret, filled to the limit of the API serve
       expect(run(hosts, patterns, true).writes.at(-1)).toMatchObject({ kind: 'DeleteSecret' });
     },
   );
+});
+
+const DATA_BYTES = 2 ** 20;
+const full = (make: (i: number) => string, open: string, close: string): string => {
+  const items: string[] = [];
+  for (let size = 100, i = 0; size < DATA_BYTES - 100; i++) {
+    const item = make(i);
+    size += item.length + 1;
+    items.push(item);
+  }
+  return `${open}${items.join(',')}${close}`;
+};
+
+describe('the document of a pull secret, filled to the limit of the API server with', () => {
+  it.each<[string, string]>([
+    ['objects in objects', '{"auths":'.repeat(DATA_BYTES / 9)],
+    ['lists in lists, as an entry', `{"auths":{"${host}":${'['.repeat(2 ** 18)}${']'.repeat(2 ** 18)}}}`],
+    ['one host again and again', full(() => `"${host}":{"auth":"x"}`, '{"auths":{', '}}')],
+    ['keys of every object', full(() => '"__proto__":{"auth":"x"},"constructor":{"auth":"x"}', '{"auths":{', '}}')],
+    ['keys within an entry', full((i) => `"${i}":0`, `{"auths":{"${host}":{`, '}}}')],
+    ['a text for hosts', JSON.stringify({ auths: 'x'.repeat(DATA_BYTES) })],
+    ['one token', JSON.stringify({ auths: { [host]: { auth: 'x'.repeat(DATA_BYTES) } } })],
+    ['a number without end', `{"auths":${'9'.repeat(DATA_BYTES)}}`],
+    ['blanks', ' '.repeat(DATA_BYTES)],
+    ['escapes', `{"auths":{"${'\\u0000'.repeat(DATA_BYTES / 6)}":{"auth":"x"}}}`],
+  ])('%s: read within 50 ms and 20 MB', async (_, text) => {
+    const read = () => parseDockerConfigJson(text);
+    expect(quickest(read)).toBeLessThan(MOST_MS);
+    expect(await memoryGrowth(read)).toBeLessThan(MOST_BYTES);
+  });
 });
 
 it('more patterns than are recorded are written once, not for ever', () => {
