@@ -115,7 +115,7 @@ export class Endurance {
     return [...now, ...late.map((write) => `after its round was over: ${write}`)];
   }
 
-  /** Invariant 12: the status counts all of them and complains of nothing. It is written up to a second later. */
+  /** Invariant 10: the status counts all of them and complains of nothing. It is written up to a second later. */
   async #isTold(): Promise<void> {
     const count = this.#namespaces.length;
     const trueOnes = (conditions: readonly Condition[] = []) =>

@@ -1,4 +1,6 @@
+import { existsSync, readFileSync } from 'node:fs';
 import { basename } from 'node:path';
+import { fileURLToPath } from 'node:url';
 import type { Results } from '../cluster/runSuite.ts';
 
 /** What each file of tests does to the operator, in the order of the report. */
@@ -102,59 +104,102 @@ export interface ReportOptions {
   isLong: boolean;
   date: string;
   machine: string;
+  /** The text of a file of tests; '' where there is none. */
+  sourceOf?: (file: string) => string;
 }
 
+type File = Results['testResults'][number];
+
 /** docs/reliability.md, of one run. */
-export function reliabilityPage(results: Results, { seed, isLong, date, machine }: ReportOptions): string {
+export function reliabilityPage(results: Results, o: ReportOptions): string {
+  const { seed, isLong, date, machine, sourceOf = read } = o;
   const sections = chapters.flatMap(([file, title, text]) => {
-    const found = results.testResults.find(({ name }) => basename(name) === `${file}.test.ts`);
-    if (found === undefined) return [];
-    const rows = found.assertionResults
-      .filter(({ status }) => status === 'passed' || status === 'failed')
-      .map(
-        (result) =>
-          `| ${promiseOf(result)} | ${result.status === 'passed' ? 'held' : '**BROKEN**'} | ${seconds(result.duration)} |`,
-      );
-    return [
-      `## ${title}`,
-      '',
-      `${text} Tests: \`test/faults/${file}.test.ts\`.`,
-      '',
-      '| promise | | s |',
-      '| --- | --- | --- |',
-      ...rows,
-      '',
-    ];
+    const path = `test/faults/${file}.test.ts`;
+    const found = results.testResults.find(({ name }) => basename(name) === basename(path));
+    const table = found ? tableOf(found) : ['Not run.'];
+    return [`## ${title}`, '', `${text} ${heldIn(sourceOf(path))} Tests: \`${path}\`.`, '', ...table, ''];
   });
   return [
     '# Reliability',
     '',
     'Written by `npm run test:faults -- --report`: what was done to the operator on a real control plane, and what it keeps to all the while.',
     '',
-    `Run of ${date} on ${machine}, seed ${seed}${isLong ? ', in full' : ', long waits shortened by ten'}: ${results.numPassedTests} held, ${results.numFailedTests} broken.`,
+    `Run of ${date} on ${machine}, seed ${seed}${isLong ? ', in full' : ', long waits shortened by ten'}: ${summaryOf(results)}.`,
     '',
     '## What is held against each of them',
     '',
-    'While a fault lasts, life goes on: a namespace is made, a pull secret is deleted, an entry is dropped as a foreign one comes, labels change. Every version of every Secret,',
-    'ServiceAccount and Lease is written down by a watch past all proxies, and the audit log tells who made it. At the end:',
+    'Every version of every Secret, ServiceAccount and Lease is written down by a watch past all proxies, and the audit log tells who made it. In most chapters life goes on',
+    'while a fault lasts: a namespace is made, a pull secret is deleted, an entry is dropped as a foreign one comes, labels change. Each chapter says which of these is held in it:',
     '',
-    '1. No entry, Secret or field of somebody else was changed by the operator.',
-    '2. Its entry stood on no ServiceAccount twice, and it deleted no Secret to make it anew.',
-    '3. No expired token was written, none of another registry, none older than the one before.',
-    '4. Within a minute the state is as without the fault, and then nothing is written any more.',
-    '5. It made and deleted each object as often as without the fault, and no more.',
-    '6. No write came from a replica whose lease had ended, or that never had it.',
-    '7. No secret stands in a log, event, status, metric or audit line: raw, in base64, URL-encoded, or a piece of 16 bytes.',
-    '8. AWS was asked no more than the fault explains.',
-    '9. No process ended by itself, none logged an error, none held more memory than the Deployment allows (512 MiB), and no event loop stood still for 2.5 s.',
-    '10. What was refused was not asked again before the time that the answer named, and a write that went on being refused came once in five seconds.',
-    '11. Every request to the API server but a watch ended within the ten seconds in which a lease is renewed.',
-    '12. In the end the status counts every namespace as served and complains of nothing.',
+    ...invariants.map((text, index) => `${index + 1}. ${text}`),
     '',
     'Each of these oracles is itself tested to see what it is there for (`test/faults/oracles`).',
     '',
     ...sections,
   ].join('\n');
+}
+
+const invariants = [
+  'No entry, Secret or field of somebody else was changed by the operator, and nothing was tried that is none of its business.',
+  'Its entry stood on no ServiceAccount twice, and it deleted no Secret to make it anew.',
+  'No expired token was written, none of another registry, none older than the one before, and none that was good was dropped.',
+  'Within a minute the state is as without the fault, and then nothing is written any more.',
+  'It made and deleted each object as often as without the fault, and no more.',
+  'No write came from a replica whose lease had ended, or that never had it.',
+  'No secret stands in a log, event, status, metric or audit line: raw, in base64, URL-encoded, or a piece of 16 bytes.',
+  'AWS was asked no more than the fault explains.',
+  'No process ended by itself, none logged an error, none held more memory than the Deployment allows (512 MiB), and no event loop stood still for 2.5 s.',
+  'In the end the status counts every namespace as served and complains of nothing. What a fault is told by while it lasts, its own tests look at.',
+  'What was refused was not asked again before the time that the answer named, and a write, list or watch that went on failing came once in five seconds.',
+  'Every request to the API server but a watch ended within the ten seconds in which a lease is renewed.',
+];
+
+/** Which of the invariants a file holds, by what it calls: most are in `violations`, which all of them call. */
+function heldIn(source: string): string {
+  const calls = (...names: string[]): boolean => names.some((name) => source.includes(name));
+  const isQuiet = calls('.quiet()', '.afterwards()');
+  const missing = [
+    ...(calls('.under(', '.whole(') ? [] : [4]),
+    ...(calls('.under(', 'moreThan(') ? [] : [5]),
+    ...(calls('.under(', 'ecr.calls') ? [] : [8]),
+    ...(calls('.afterwards()') ? [] : [10]),
+  ];
+  const held = missing.length === 0 ? 'Held: all of them.' : `Held: all but ${missing.join(', ')}.`;
+  return isQuiet || missing.includes(4) ? held : `${held} (Of 4 the state alone.)`;
+}
+
+function read(path: string): string {
+  const file = fileURLToPath(new URL(`../../${path}`, import.meta.url));
+  return existsSync(file) ? readFileSync(file, 'utf8') : '';
+}
+
+function tableOf(file: File): string[] {
+  const rows = file.assertionResults.map(
+    (result) => `| ${promiseOf(result)} | ${outcomeOf(result)} | ${seconds(result.duration)} |`,
+  );
+  const whole = isBrokenAsAWhole(file) ? ['| The file as a whole | **BROKEN** | |'] : [];
+  return ['| promise | | s |', '| --- | --- | --- |', ...rows, ...whole];
+}
+
+/** A hook that fails fails no test of its own: those of its file are not run. */
+function isBrokenAsAWhole({ status, assertionResults }: File): boolean {
+  return status === 'failed' && !assertionResults.some((result) => result.status === 'failed');
+}
+
+function summaryOf(results: Results): string {
+  const names = new Set(results.testResults.map(({ name }) => basename(name, '.test.ts')));
+  const counts: [count: number, what: string][] = [
+    [results.numPendingTests + results.numTodoTests, 'not run'],
+    [chapters.filter(([file]) => !names.has(file)).length, 'chapters not run'],
+    [results.testResults.filter(isBrokenAsAWhole).length, 'files broken as a whole'],
+  ];
+  const told = counts.flatMap(([count, what]) => (count > 0 ? [`${count} ${what}`] : []));
+  return [`${results.numPassedTests} held`, `${results.numFailedTests} broken`, ...told].join(', ');
+}
+
+function outcomeOf({ status }: File['assertionResults'][number]): string {
+  if (status === 'passed') return 'held';
+  return status === 'failed' ? '**BROKEN**' : 'not run';
 }
 
 function promiseOf({ ancestorTitles, title }: { ancestorTitles: string[]; title: string }): string {
