@@ -366,6 +366,7 @@ export const guards: readonly Guard[] = [
     line: "if ('errors' in parsed) return refused(object, describe(parsed.errors), former);",
     instead: "if ('errors' in parsed) throw new Error('refused');",
     test: 'test/operator/oneBadResource.test.ts',
+    named: 'twenty good ones are served on time',
     fails: 'bad resources twenty good ones are served on time',
   },
   {
