@@ -9,7 +9,7 @@ import { startCluster, type Cluster, type ClusterOptions } from '../cluster/clus
 import { kubeconfig } from '../cluster/controlPlane.ts';
 import { ecrHost } from '../cluster/door.ts';
 import { eventually } from '../cluster/eventually.ts';
-import type { KubeApi, KubeObject } from '../cluster/kubeApi.ts';
+import type { KubeApi } from '../cluster/kubeApi.ts';
 import {
   installDeploy,
   leaderOf,
@@ -25,11 +25,11 @@ import { StandInEcr } from '../cluster/standInEcr.ts';
 import { stepsOf } from './oracles/authorship.ts';
 import { badEndings } from './oracles/endings.ts';
 import { countsOf, type Counts } from './oracles/counts.ts';
-import { foreignChanges } from './oracles/foreign.ts';
+import { foreignChanges, strangeWrites } from './oracles/foreign.ts';
 import { History } from './oracles/history.ts';
-import { writesWithoutLease } from './oracles/leadership.ts';
-import { delayed, hasty, overdue } from './oracles/manners.ts';
-import { authsIn, badTokens, doubled, madeAnew } from './oracles/ours.ts';
+import { needsLease, writesWithoutLease } from './oracles/leadership.ts';
+import { delayed, greedy, hasty, overdue } from './oracles/manners.ts';
+import { badTokens, doubled, madeAnew, whyUnlike } from './oracles/ours.ts';
 import { leaks } from './oracles/secrecy.ts';
 import { readVitals, vitalsEnv } from './readVitals.ts';
 import type { Vitals } from './vitals.ts';
@@ -39,6 +39,8 @@ export interface Replica {
   readonly proxy: ApiServerProxy;
   /** What it gives up is not seen by the proxy. */
   readonly isBehindNetwork: boolean;
+  /** When its process began, ms. */
+  readonly begunAt: number;
   /** What it tells of itself, second by second. */
   readonly vitals: () => Vitals[];
 }
@@ -131,7 +133,9 @@ export class Night {
       ...(this.#options.tokenFile !== undefined && { kubeconfig: this.#kubeconfig(proxy, this.#options.tokenFile) }),
       waitUntilReady: false,
     });
-    const replica = { operator, proxy, isBehindNetwork: o.within !== undefined, vitals: () => readVitals(vitals) };
+    const begunAt = Date.now();
+    const isBehindNetwork = o.within !== undefined;
+    const replica = { operator, proxy, isBehindNetwork, begunAt, vitals: () => readVitals(vitals) };
     this.#replicas.push(replica);
     if (waitUntilReady) await operator.waitUntilReady();
     return replica;
@@ -182,11 +186,14 @@ export class Night {
 
   /** What the operator wrote since the mark; its Lease, dry runs and the counts of events that come again left out. */
   writes(since = this.#mark.audit): AuditEvent[] {
-    return this.cluster
-      .auditEvents({ user: operatorUser, verb: writeVerbs, since })
+    return this.#tried(since)
       .filter(({ objectRef, requestURI }) => objectRef?.resource !== 'leases' && !requestURI.includes('dryRun=All'))
       .filter(({ objectRef }) => !objectRef?.resource.endsWith('reviews'))
       .filter(({ objectRef, verb }) => objectRef?.resource !== 'events' || verb !== 'patch');
+  }
+
+  #tried(since: number): AuditEvent[] {
+    return this.cluster.auditEvents({ user: operatorUser, verb: writeVerbs, since });
   }
 
   counts(): Counts {
@@ -201,9 +208,12 @@ export class Night {
   async #isWhole(namespaces: readonly string[]): Promise<true> {
     const found = await footprint(this.admin);
     const newest = this.ecr.issued.toSorted((a, b) => b.issuedAt - a.issuedAt)[0]?.auth;
-    const wrong = namespaces.filter(
-      (name) => !isServed(found.get(name), newest) || entriesOf(found.get(`${name}/default`) ?? null).length === 0,
-    );
+    const wrong = namespaces.flatMap((name) => {
+      const secret = found.get(name);
+      const why = secret === undefined ? 'no Secret' : whyUnlike(secret, { host: ecrHost, auth: newest });
+      const hasEntry = entriesOf(found.get(`${name}/default`) ?? null).length > 0;
+      return why === null && hasEntry ? [] : [`${name} (${why ?? 'no entry'})`];
+    });
     if (wrong.length > 0) throw new Error(`not served: ${wrong.join(', ')}`);
     const wanted = new Set(namespaces.flatMap((name) => [name, `${name}/default`]));
     const left = [...found.keys()].filter((key) => !wanted.has(key));
@@ -218,16 +228,21 @@ export class Night {
     return told(this.writes(since)).map((write) => `in the quiet afterwards: ${write}`);
   }
 
-  /** Invariants 1, 2, 3, 6, 7, 9, 10 and 11 of docs/reliability.md, over everything since the mark; what is broken, in words. */
+  /** Invariants 1, 2, 3, 6, 7, 9, 11 and 12 of docs/reliability.md, over everything since the mark; what is broken, in words. */
   async violations(): Promise<string[]> {
     const versions = this.history.versions();
     const steps = stepsOf(versions, this.writes(this.#timeline.audit)).slice(this.#mark.history);
     const recent = versions.slice(this.#mark.history);
     return [
       ...foreignChanges(steps, defaultSecretName),
+      ...strangeWrites(this.#tried(this.#mark.audit), { secretName: defaultSecretName, namespace: operatorNamespace }),
       ...doubled(recent, defaultSecretName),
       ...madeAnew(steps, defaultSecretName),
-      ...badTokens(steps, (auth) => this.#tokenOf(auth), defaultSecretName),
+      ...badTokens(steps, {
+        tokenOf: (auth) => this.#tokenOf(auth),
+        isWanted: (host) => host === ecrHost, // by every Secret that stays
+        secretName: defaultSecretName,
+      }),
       ...writesWithoutLease(this.#seenWrites(), versions),
       ...leaks(await this.#outputs(), this.#secrets()),
       ...(await this.#crashes()),
@@ -235,14 +250,18 @@ export class Night {
     ];
   }
 
-  #mannersOf({ operator, proxy, isBehindNetwork, vitals }: Replica): string[] {
-    const requests = proxy.requests.filter(({ time }) => time >= this.#mark.time);
-    const memory = operator.process.isRunning() ? operator.memory() : 0;
+  #mannersOf({ operator, proxy, isBehindNetwork, begunAt, vitals }: Replica): string[] {
+    const { stills, process } = operator;
+    const since = this.#mark.time;
+    const requests = proxy.requests.filter(({ time }) => time >= since);
+    const ofProcess = [
+      ...delayed(vitals(), { begunAt, stills }),
+      ...greedy(vitals(), { begunAt, since, mostBytes: mostMemory }),
+    ];
     return [
-      ...(isBehindNetwork ? [] : overdue(requests, { now: Date.now(), stills: operator.stills })),
+      ...(isBehindNetwork ? [] : overdue(requests, { now: Date.now(), stills })),
       ...hasty(requests),
-      ...delayed(vitals(), operator.stills).map((text) => `${operator.process.name}: ${text}`),
-      ...(memory > mostMemory ? [`${operator.process.name} holds ${Math.round(memory / 2 ** 20)} MiB`] : []),
+      ...ofProcess.map((text) => `${process.name}: ${text}`),
     ];
   }
 
@@ -254,16 +273,18 @@ export class Night {
   #seenWrites(): { holder: string; path: string; time: number }[] {
     return this.#replicas.flatMap(({ proxy }) =>
       proxy.requests
-        .filter(({ time, method, path }) => time >= this.#timeline.time && method !== 'GET' && isServingPath(path))
+        .filter((request) => request.time >= this.#timeline.time && needsLease(request))
         .map(({ path, time }) => ({ holder: proxy.holder ?? 'a replica that never asked for the lease', path, time })),
     );
   }
 
   async #outputs(): Promise<Map<string, string>> {
-    const events = await this.admin.list('/apis/events.k8s.io/v1/events');
-    const resources = await this.admin.list(resourcesPath);
+    // An API server that has just come back may still be making its storage.
+    const listed = (path: string) => eventually(`${path} is listed`, () => this.admin.list(path), 30_000);
+    const events = await listed('/apis/events.k8s.io/v1/events');
+    const resources = await listed(resourcesPath);
     const metrics = await Promise.all(this.replicas.map(({ operator }) => operator.metrics().catch(() => '')));
-    const audited = this.cluster.auditEvents().filter(({ objectRef }) => objectRef?.resource !== 'secrets');
+    const audited = this.cluster.auditEvents().map(withoutSecret);
     return new Map([
       ...this.#replicas.map(({ operator }) => [operator.process.name, operator.output()] as const),
       ['events', JSON.stringify(events)],
@@ -303,13 +324,8 @@ export class Night {
   }
 }
 
-function isServed(secret: KubeObject | undefined, auth: string | undefined): boolean {
-  return secret !== undefined && authsIn(secret).get(ecrHost) === auth;
-}
-
-function isServingPath(path: string): boolean {
-  return (
-    /^\/api\/v1\/namespaces\/[^/]+\/(secrets\/ecr-pull|serviceaccounts\/[^/?]+)(\?|$)/.test(path) &&
-    !path.includes('dryRun=All')
-  );
+/** Of an audit line on a Secret all but the Secret itself, which may hold one. */
+function withoutSecret(event: AuditEvent): object {
+  const { requestObject: _q, responseObject: _s, ...rest } = event as AuditEvent & { requestObject?: unknown };
+  return event.objectRef?.resource === 'secrets' ? rest : event;
 }

@@ -1,5 +1,14 @@
 import { isDeepStrictEqual } from 'node:util';
-import { annotations, fieldManager, labels, tokenStoreName } from '../../../src/api/groupVersion.ts';
+import {
+  annotations,
+  fieldManager,
+  group,
+  labels,
+  operatorName,
+  plural,
+  tokenStoreName,
+} from '../../../src/api/groupVersion.ts';
+import type { AuditEvent } from '../../cluster/auditLog.ts';
 import type { KubeObject } from '../../cluster/kubeApi.ts';
 import type { Step } from './authorship.ts';
 
@@ -10,6 +19,35 @@ export function foreignChanges(steps: readonly Step[], secretName: string): stri
     if (step.after.collection === 'serviceaccounts') return ofAccount(step, secretName);
     return step.after.collection === 'secrets' ? ofSecret(step, secretName) : [];
   });
+}
+
+/** The same of all that it tried to write, whatever came of it; a dry run tries nothing. */
+export function strangeWrites(
+  ofOperator: readonly AuditEvent[],
+  o: { secretName: string; namespace: string },
+): string[] {
+  const strange = ofOperator.filter((event) => !event.requestURI.includes('dryRun=All') && !isItsOwn(event, o));
+  return strange.map(({ verb, requestURI }) => `it tried to ${verb} ${requestURI}`);
+}
+
+function isItsOwn({ verb, objectRef }: AuditEvent, o: { secretName: string; namespace: string }): boolean {
+  const { apiGroup = '', resource = '', subresource, namespace, name } = objectRef ?? {};
+  const what = [apiGroup, resource, subresource].filter(Boolean).join('/');
+  const isAtHome = namespace === o.namespace;
+  switch (what) {
+    case 'secrets':
+      return name === o.secretName || (name === tokenStoreName && isAtHome);
+    case 'serviceaccounts':
+      return verb === 'patch';
+    case `${group}/${plural}/status`:
+      return verb === 'patch';
+    case 'events.k8s.io/events':
+      return true;
+    case 'coordination.k8s.io/leases':
+      return isAtHome && (name ?? operatorName) === operatorName; // a creation names it in its body
+    default:
+      return /^auth\S+\.k8s\.io\/self\w+reviews$/.test(what) && verb === 'create';
+  }
 }
 
 function ofAccount({ before, after }: Step, secretName: string): string[] {

@@ -1,4 +1,4 @@
-import { operatorName } from '../../../src/api/groupVersion.ts';
+import { operatorName, resourcesPath } from '../../../src/api/groupVersion.ts';
 import type { Version } from './history.ts';
 
 /** A write that reached the API server's door, by the replica whose proxy it came through. */
@@ -6,6 +6,15 @@ export interface SeenWrite {
   holder: string; // holderIdentity of the replica
   path: string;
   time: number; // ms
+}
+
+/** Whether a request writes what only the holder of the Lease may write: pull secrets, entries, tokens, the status. */
+export function needsLease({ method, path }: { method: string; path: string }): boolean {
+  const [name = '', query = ''] = path.split('?');
+  const isOurs =
+    /^\/api\/v1\/namespaces\/[^/]+\/(secrets\/ecr-pull(-tokens)?|serviceaccounts\/[^/]+)$/.test(name) ||
+    (name.startsWith(`${resourcesPath}/`) && name.endsWith('/status'));
+  return isOurs && method !== 'GET' && !query.includes('dryRun=All');
 }
 
 export const RENEW_DEADLINE_MS = 10_000;

@@ -8,7 +8,7 @@ const LEAST_GAP_MS = 5_000;
 const SLACK_MS = 500; // between our clock and the operator's timers
 
 /**
- * Invariant 11: whatever is asked of the API server, watches apart, has ended before the lease could be lost by it. A
+ * Invariant 12: whatever is asked of the API server, watches apart, has ended before the lease could be lost by it. A
  * process that stands still cannot end anything.
  */
 export function overdue(requests: readonly SeenRequest[], o: { now: number; stills: readonly Still[] }): string[] {
@@ -22,21 +22,22 @@ export function overdue(requests: readonly SeenRequest[], o: { now: number; stil
 }
 
 /**
- * Invariant 10: what is refused is not asked again before the time that the answer names, and a write that goes on being
- * refused comes once in five seconds. The Lease is renewed at its own pace; events and reviews share one path.
+ * Invariant 11: what is refused is not asked again before the time that the answer names, and a write, list or watch that
+ * goes on failing comes once in five seconds: a reflector's back-off, 0.8 s doubling to 30 s, is past that when it has
+ * failed for fifteen. The Lease is renewed at its own pace; events and reviews share one path.
  */
 export function hasty(requests: readonly SeenRequest[]): string[] {
-  const counted = requests.filter(
-    ({ path, isWatch }) => !isWatch && !/\/(leases|events|\w+reviews)(\/|\?|$)/.test(path),
-  );
+  const counted = requests.filter(({ path }) => !/\/(leases|events|\w+reviews)(\/|\?|$)/.test(path));
   const byKey = Map.groupBy(counted, keyOf);
-  return [...byKey].flatMap(([key, tries]) => [...tooSoon(key, tries), ...tooOften(key, tries)]);
+  const returns = returnsIn(requests);
+  return [...byKey].flatMap(([key, tries]) => [...tooSoon(key, tries), ...tooOften(key, tries, returns)]);
 }
 
 // Where a list or watch begins is no part of what it asks for.
 function keyOf({ method, path }: SeenRequest): string {
   const url = new URL(path, 'https://any');
-  for (const name of ['resourceVersion', 'continue', 'limit', 'timeoutSeconds']) url.searchParams.delete(name);
+  for (const name of ['resourceVersion', 'continue', 'limit', 'timeoutSeconds', 'allowWatchBookmarks'])
+    url.searchParams.delete(name);
   return `${method} ${url.pathname}${url.search}`;
 }
 
@@ -53,23 +54,60 @@ function tooSoon(key: string, tries: readonly SeenRequest[]): string[] {
 // A conflict is looked into at once, and so is a patch whose test fails: read again, decide again. But not for ever.
 const FREE_CONFLICTS = 4;
 
-function tooOften(key: string, tries: readonly SeenRequest[]): string[] {
-  if (key.startsWith('GET ')) return [];
+function tooOften(key: string, tries: readonly SeenRequest[], returns: readonly number[]): string[] {
+  if (key.startsWith('GET ') && !isCollection(key)) return [];
   const told: string[] = [];
   let failingSince: number | null = null;
   let conflicts = 0;
-  let last = -Infinity;
-  for (const { time, status } of tries) {
-    const gapMs = time - last;
-    const isSteady = failingSince !== null && last - failingSince >= STEADY_AFTER_MS;
-    const isFree = conflicts > 0 && conflicts < FREE_CONFLICTS;
-    if (isSteady && !isFree && gapMs < LEAST_GAP_MS - SLACK_MS)
+  let last: SeenRequest | null = null;
+  let isSecond = false;
+  for (const next of tries) {
+    const { time, status } = next;
+    isSecond = !isSecond && last !== null && isLostAndSentAgain(last, next);
+    const gapMs = time - (last?.time ?? -Infinity);
+    // Every back-off begins anew when the server is back.
+    if (returns.some((at) => at > time - gapMs && at <= time)) failingSince = null;
+    const isSteady = failingSince !== null && last !== null && last.time - failingSince >= STEADY_AFTER_MS;
+    const isConflicting = conflicts > 0 && conflicts < FREE_CONFLICTS;
+    const isAgainstHope = isSteady && isFailure(next) && !isConflicting && !isSecond;
+    if (isAgainstHope && gapMs < LEAST_GAP_MS - SLACK_MS)
       told.push(`${key} again after ${gapMs} ms, though it goes on failing`);
     conflicts = isConflict(key, status) ? conflicts + 1 : 0;
-    failingSince = status !== null && status >= 400 ? (failingSince ?? time) : null;
-    last = time;
+    failingSince = isFailure(next) ? (failingSince ?? time) : null;
+    last = next;
   }
   return told;
+}
+
+/** A list or a watch: what a reflector asks for, by its back-off alone. */
+function isCollection(key: string): boolean {
+  return /\/(secrets|serviceaccounts|namespaces|clusterecrpullsecrets|customresourcedefinitions)(\?|$)/.test(key);
+}
+
+/**
+ * Without an answer it has failed, too; a watch that is open has none yet. A resource that there is not is listed whenever
+ * its CRD changes.
+ */
+function isFailure({ method, isWatch, status, endedAt }: SeenRequest): boolean {
+  if (status === null) return !isWatch || endedAt !== null;
+  return status >= 400 && !(method === 'GET' && status === 404);
+}
+
+// A connection that is lost under a request may have been an idle one that was just closed: it is sent once more, at once.
+function isLostAndSentAgain(last: SeenRequest, next: SeenRequest): boolean {
+  return last.status === null && last.endedAt !== null && next.time - last.endedAt < SLACK_MS;
+}
+
+const OUTAGE_MS = 2_500;
+
+/** When the server answered again after an outage: who waits in a back-off then need not. */
+function returnsIn(requests: readonly SeenRequest[]): number[] {
+  const answered = requests.flatMap(({ status, endedAt, time, isWatch }) => {
+    const isAnswered = status !== null && status < 500 && status !== 401 && status !== 429;
+    return isAnswered ? [isWatch ? time : (endedAt ?? time)] : [];
+  });
+  const inOrder = answered.sort((a, b) => a - b);
+  return inOrder.filter((at, index) => at - (inOrder[index - 1] ?? -Infinity) >= OUTAGE_MS);
 }
 
 function isConflict(key: string, status: number | null): boolean {
@@ -79,10 +117,27 @@ function isConflict(key: string, status: number | null): boolean {
 const MOST_LAG_MS = 2_500;
 const STARTED_AFTER_MS = 10_000; // until then modules are read
 
+const TOLD_WITHIN_MS = 3_000; // a line tells of the second before it, and the one after a still may come first
+
 /** Invariant 9: nothing keeps the process from its timers for long, but what stops it from without. */
-export function delayed(vitals: readonly Pick<Vitals, 'atMs' | 'lagMs'>[], stills: readonly Still[]): string[] {
-  const longestStill = Math.max(0, ...stills.map(({ from, to }) => to - from));
-  const lags = vitals.filter(({ atMs }) => atMs > STARTED_AFTER_MS).map(({ lagMs }) => lagMs);
-  const most = Math.max(0, ...lags);
-  return most > MOST_LAG_MS + longestStill ? [`its event loop stood still for ${Math.round(most)} ms`] : [];
+export function delayed(
+  vitals: readonly Pick<Vitals, 'atMs' | 'lagMs'>[],
+  o: { begunAt: number; stills: readonly Still[] },
+): string[] {
+  const excess = vitals.flatMap(({ atMs, lagMs }) => {
+    const at = o.begunAt + atMs;
+    const near = o.stills.filter(({ from, to }) => from <= at && at <= to + TOLD_WITHIN_MS);
+    const longest = Math.max(0, ...near.map(({ from, to }) => to - from));
+    return atMs > STARTED_AFTER_MS && lagMs > MOST_LAG_MS + longest ? [lagMs] : [];
+  });
+  return excess.length > 0 ? [`its event loop stood still for ${Math.round(Math.max(...excess))} ms`] : [];
+}
+
+/** Invariant 9: more memory than the Deployment allows, at any second since a mark. */
+export function greedy(
+  vitals: readonly Pick<Vitals, 'atMs' | 'rss'>[],
+  o: { begunAt: number; since: number; mostBytes: number },
+): string[] {
+  const most = Math.max(0, ...vitals.filter(({ atMs }) => o.begunAt + atMs >= o.since).map(({ rss }) => rss));
+  return most > o.mostBytes ? [`it held ${Math.round(most / 2 ** 20)} MiB`] : [];
 }

@@ -4,12 +4,12 @@ import type { AuditEvent } from '../../cluster/auditLog.ts';
 import type { KubeObject } from '../../cluster/kubeApi.ts';
 import { stepsOf } from './authorship.ts';
 import { countsOf, moreThan } from './counts.ts';
-import { foreignChanges } from './foreign.ts';
+import { foreignChanges, strangeWrites } from './foreign.ts';
 import type { Version } from './history.ts';
-import { writesWithoutLease } from './leadership.ts';
+import { needsLease, writesWithoutLease } from './leadership.ts';
 import { badEndings, type End } from './endings.ts';
-import { delayed, hasty, overdue } from './manners.ts';
-import { badTokens, doubled, madeAnew } from './ours.ts';
+import { delayed, greedy, hasty, overdue } from './manners.ts';
+import { badTokens, doubled, madeAnew, whyUnlike } from './ours.ts';
 import { leaks } from './secrecy.ts';
 
 // Each oracle sees what it is there for, and nothing where all is well.
@@ -91,6 +91,37 @@ describe('1: what is foreign', () => {
     expect(foreignChanges(stepsOf(versions, audit), name)).toHaveLength(2);
   });
 
+  it('a write to what is none of its business, though it is refused', () => {
+    const count = (verb: string, requestURI: string, objectRef: object) =>
+      strangeWrites([{ verb, requestURI, objectRef } as unknown as AuditEvent], { secretName: name, namespace: 'ops' })
+        .length;
+    const status = { apiGroup: 'ecr.pullsecrets.io', resource: 'clusterecrpullsecrets', name: 'production' };
+    const lease = { apiGroup: 'coordination.k8s.io', resource: 'leases', namespace: 'ops', name: 'ecr-pull-secrets' };
+    const review = { apiGroup: 'authorization.k8s.io', resource: 'selfsubjectaccessreviews' };
+    const store = { resource: 'secrets', namespace: 'ops', name: 'ecr-pull-tokens' };
+    for (const own of [
+      { resource: 'secrets', namespace: 'team', name },
+      { resource: 'serviceaccounts', namespace: 'team', name: 'default' },
+      { apiGroup: 'events.k8s.io', resource: 'events', namespace: 'team' },
+      { ...status, subresource: 'status' },
+      ...[lease, store],
+    ]) {
+      expect(count('patch', '/x', own), JSON.stringify(own)).toBe(0);
+    }
+    expect(count('create', '/x', review)).toBe(0);
+    for (const other of [
+      { resource: 'secrets', namespace: 'team', name: 'other' },
+      { resource: 'serviceaccounts', subresource: 'token', namespace: 'team', name: 'default' },
+      { resource: 'configmaps', namespace: 'team', name },
+      { resource: 'namespaces', name: 'team' },
+      ...[status, { ...lease, namespace: 'team' }, { ...store, namespace: 'team' }, {}],
+    ]) {
+      expect(count('patch', '/x', other), JSON.stringify(other)).toBe(1);
+      expect(count('patch', '/x?dryRun=All', other)).toBe(0);
+    }
+    expect(count('delete', '/x', { resource: 'serviceaccounts', namespace: 'team', name: 'default' })).toBe(1);
+  });
+
   it('what others do is theirs', () => {
     const versions = [version('secrets', 'ADDED', {}, 1), version('secrets', 'DELETED', {}, 2)];
     expect(foreignChanges(stepsOf(versions, []), name)).toEqual([]);
@@ -128,10 +159,47 @@ it('3: tokens', () => {
       version('secrets', i === 0 ? 'ADDED' : 'MODIFIED', { metadata: ours, ...config({ h: { auth } }) }, i + 1),
     );
     const audit = versions.map(({ resourceVersion }) => wrote('secrets', resourceVersion));
-    return badTokens(stepsOf(versions, audit), (auth) => tokens.get(auth) ?? null, name).length;
+    return bad(stepsOf(versions, audit));
   };
+  const bad = (steps: Parameters<typeof badTokens>[0], isWanted = true) =>
+    badTokens(steps, { tokenOf: (auth) => tokens.get(auth) ?? null, isWanted: () => isWanted, secretName: name })
+      .length;
   expect([told('good', 'better'), told('good', 'good')]).toEqual([0, 0]);
   expect([told('dead'), told('other'), told('unknown'), told('better', 'good')]).toEqual([1, 1, 1, 1]);
+  const dropped = (auth: string, o: { isOurs?: boolean; isWanted?: boolean; type?: Version['type'] } = {}) => {
+    const before = version('secrets', 'ADDED', { metadata: ours, ...config({ h: { auth } }) }, 1);
+    const after = version('secrets', o.type ?? 'MODIFIED', { metadata: ours, ...config({}) }, 2);
+    return bad([{ before, after, isOurs: o.isOurs ?? true }], o.isWanted);
+  };
+  expect(dropped('good')).toBe(1);
+  expect([
+    dropped('dead'),
+    dropped('unknown'),
+    dropped('good', { isOurs: false }),
+    dropped('good', { isWanted: false }),
+    dropped('good', { type: 'DELETED' }),
+  ]).toEqual([0, 0, 0, 0, 0]);
+});
+
+it('4: a Secret that is unlike the one of a night without faults', () => {
+  const marks = {
+    labels: { ...ours.labels, 'velero.io/exclude-from-backup': 'true', theirs: 'x' },
+    annotations: { 'ecr.pullsecrets.io/hosts': '{}', 'ecr.pullsecrets.io/service-accounts': '[]' },
+  };
+  const good = { metadata: marks, type: 'kubernetes.io/dockerconfigjson', ...config({ h: { auth: 'new' } }) };
+  const why = (o: object = {}) => whyUnlike({ ...good, ...o } as unknown as KubeObject, { host: 'h', auth: 'new' });
+  expect(why()).toBeNull();
+  for (const o of [
+    { type: 'Opaque' },
+    config({}),
+    config({ h: { auth: 'old' } }),
+    config({ h: { auth: 'new' }, i: { auth: 'new' } }),
+    { metadata: { ...marks, labels: ours.labels } },
+    { metadata: { ...marks, labels: {} } },
+    { metadata: { ...marks, annotations: { 'ecr.pullsecrets.io/hosts': '{}' } } },
+  ]) {
+    expect(why(o), JSON.stringify(o)).not.toBeNull();
+  }
 });
 
 it('5: creates and deletes', () => {
@@ -154,6 +222,24 @@ it('6: writes without the lease', () => {
     writesWithoutLease([{ holder, path: '/x', time }], [lease('a', 1000), lease('a', 3000), lease('b', 30_000)]).length;
   expect([told('a', 1100), told('a', 12_900), told('b', 30_100)]).toEqual([0, 0, 0]);
   expect([told('b', 5000), told('a', 14_000), told('a', 31_000)]).toEqual([1, 1, 1]);
+});
+
+it('6: the status and the tokens need the lease, too; a dry run, an event and the lease itself do not', () => {
+  const needs = (path: string, method = 'PATCH') => needsLease({ method, path });
+  const team = '/api/v1/namespaces/team';
+  const status = '/apis/ecr.pullsecrets.io/v1alpha1/clusterecrpullsecrets/production/status';
+  for (const path of [`${team}/secrets/ecr-pull?force=true`, `${team}/serviceaccounts/default`, `${status}?x`]) {
+    expect(needs(path), path).toBe(true);
+    expect(needs(path, 'GET'), path).toBe(false);
+  }
+  expect([
+    needs('/api/v1/namespaces/ops/secrets/ecr-pull-tokens'),
+    needs(`${team}/secrets/ecr-pull`, 'DELETE'),
+  ]).toEqual([true, true]);
+  expect([needs(`${team}/secrets/ecr-pull?dryRun=All`), needs('/apis/events.k8s.io/v1/namespaces/x/events')]).toEqual([
+    false,
+    false,
+  ]);
 });
 
 it('7: secrets in outputs, in each form and in pieces', () => {
@@ -183,7 +269,7 @@ describe('what reaches the API server', () => {
   const every = (ms: number, o: Partial<SeenRequest> = {}) =>
     Array.from({ length: 12 }, (_, index) => asked(index * ms, o));
 
-  it('11: lasts no longer than a lease is renewed, unless the process stood still', () => {
+  it('12: lasts no longer than a lease is renewed, unless the process stood still', () => {
     const late = (o: Partial<SeenRequest>, stills: { from: number; to: number }[] = []) =>
       overdue([asked(0, o)], { now: 15_000, stills }).length;
     expect([late({ endedAt: 9_000 }), late({ endedAt: 12_000, isWatch: true })]).toEqual([0, 0]);
@@ -193,7 +279,7 @@ describe('what reaches the API server', () => {
     ]);
   });
 
-  it('10: comes again no sooner than it was told', () => {
+  it('11: comes again no sooner than it was told', () => {
     const two = (gapMs: number, o: Partial<SeenRequest> = {}) =>
       hasty([asked(0, { status: 429, retryAfter: '3', ...o }), asked(10 + gapMs)]).length;
     expect([two(3_000), two(1_000, { status: 200 }), two(1_000, { path: '/other' })]).toEqual([0, 0, 0]);
@@ -202,7 +288,7 @@ describe('what reaches the API server', () => {
     expect([two(1_000, date), two(5_000, date)]).toEqual([1, 0]);
   });
 
-  it('10: comes once in five seconds where it goes on being refused', () => {
+  it('11: comes once in five seconds where it goes on being refused', () => {
     expect(hasty(every(2_000)).length).toBeGreaterThan(0);
     expect(hasty(every(5_000))).toEqual([]);
     for (const o of [{ status: 200 }, { path: '/apis/events.k8s.io/v1/namespaces/x/events' }]) {
@@ -210,7 +296,37 @@ describe('what reaches the API server', () => {
     }
   });
 
-  it('10: looks into a conflict at once, but not for ever', () => {
+  it('11: the same where no answer comes, and for lists and watches', () => {
+    const list = { method: 'GET', path: '/api/v1/namespaces?limit=500' };
+    const watch = { method: 'GET', path: '/api/v1/namespaces?watch=true', isWatch: true };
+    for (const o of [{ status: null }, list, watch, { ...watch, status: null }]) {
+      expect(hasty(every(2_000, o)).length, JSON.stringify(o)).toBeGreaterThan(0);
+      expect(hasty(every(6_400, o))).toEqual([]);
+    }
+    for (const o of [
+      { ...watch, status: null, endedAt: null },
+      { ...list, status: 404 },
+    ]) {
+      expect(hasty(every(2_000, o))).toEqual([]);
+    }
+    const failing = [0, 6_000, 12_000, 18_000].map((time) => asked(time, list));
+    expect(hasty([...failing, asked(19_000, { ...list, status: 200 })])).toEqual([]); // somebody told that it is back
+  });
+
+  it('11: a lost one is sent once more at once, and none waits on when the server is back', () => {
+    const lost = (at: number) => asked(at, { status: null });
+    const twice = every(6_000).flatMap(({ time }) => [lost(time), lost(time + 20)]);
+    expect(hasty(twice)).toEqual([]);
+    expect(hasty(every(6_000).flatMap(({ time }) => [lost(time), lost(time + 20), lost(time + 40)]))).not.toEqual([]);
+    const failing = [0, 6_000, 12_000, 18_000].map(lost);
+    const lease = (at: number) => asked(at, { method: 'PUT', path: '/x/leases/y', status: 200 });
+    expect(hasty([...failing, asked(19_500)])).toHaveLength(1);
+    expect(hasty([...failing, lease(19_000), asked(19_500), asked(20_500), asked(22_000)])).toEqual([]);
+    const leases = Array.from({ length: 11 }, (_, i) => lease(i * 2_000 - 1_000)); // it was never away
+    expect(hasty([...failing, ...leases, asked(19_500)])).toHaveLength(1);
+  });
+
+  it('11: looks into a conflict at once, but not for ever', () => {
     const account = { path: '/api/v1/namespaces/team/serviceaccounts/default' };
     const lost = [asked(15_000, { ...account, status: 422 }), asked(15_050, account)];
     const refused = [0, 5_000, 10_000].map((time) => asked(time, account));
@@ -233,7 +349,18 @@ it('9: a process that ends by itself, or says that something is wrong', () => {
 
 it('9: an event loop that stands still is seen, but at the start, and where the process was stopped', () => {
   const told = (o: { atMs?: number; lagMs: number }, stills: { from: number; to: number }[] = []) =>
-    delayed([{ atMs: 20_000, ...o }], stills).length;
+    delayed([{ atMs: 20_000, ...o }], { begunAt: 1_000_000, stills }).length;
   expect([told({ lagMs: 500 }), told({ lagMs: 5_000 }), told({ lagMs: 5_000, atMs: 3_000 })]).toEqual([0, 1, 0]);
-  expect(told({ lagMs: 5_000 }, [{ from: 0, to: 5_000 }])).toBe(0);
+  const still = (to: number) => [{ from: to - 5_000, to }];
+  expect([told({ lagMs: 5_000 }, still(1_019_000)), told({ lagMs: 8_000 }, still(1_019_000))]).toEqual([0, 1]);
+  expect([told({ lagMs: 5_000 }, still(1_010_000)), told({ lagMs: 5_000 }, still(1_030_000))]).toEqual([1, 1]);
+});
+
+it('9: memory that was given back is seen as well, but not what was before', () => {
+  const held = (...rss: number[]) =>
+    greedy(
+      rss.map((one, second) => ({ atMs: second * 1_000, rss: one })),
+      { begunAt: 0, since: 1_000, mostBytes: 100 },
+    ).length;
+  expect([held(200, 100, 90), held(0, 101, 90)]).toEqual([0, 1]);
 });

@@ -1,4 +1,4 @@
-import { dockerConfigKey } from '../../../src/api/groupVersion.ts';
+import { annotations, dockerConfigKey, dockerConfigType, fieldManager, labels } from '../../../src/api/groupVersion.ts';
 import type { KubeObject } from '../../cluster/kubeApi.ts';
 import type { Step } from './authorship.ts';
 import type { Version } from './history.ts';
@@ -34,18 +34,23 @@ export interface KnownToken {
 
 /**
  * Invariant 3: no expired token is written, none under another registry's host, and a good one gives way to a better one
- * only. `tokenOf` knows every token that AWS gave out.
+ * only: no write drops one that lives while its host is wanted. `tokenOf` knows every token that AWS gave out.
  */
 export function badTokens(
   steps: readonly Step[],
-  tokenOf: (auth: string) => KnownToken | null,
-  secretName: string,
+  o: { tokenOf: (auth: string) => KnownToken | null; isWanted: (host: string) => boolean; secretName: string },
 ): string[] {
+  const { tokenOf, isWanted, secretName } = o;
   return steps.flatMap(({ before, after, isOurs }) => {
     const { collection, type, object, key, time } = after;
     if (!isOurs || collection !== 'secrets' || type === 'DELETED' || object.metadata.name !== secretName) return [];
     const had = before === null ? new Map<string, string>() : authsIn(before.object);
-    return [...authsIn(object)].flatMap(([host, auth]) => {
+    const has = authsIn(object);
+    const dropped = [...had].flatMap(([host, auth]) => {
+      const isGood = (tokenOf(auth)?.expiresAt ?? 0) > time;
+      return !has.has(host) && isWanted(host) && isGood ? [`${key} lost the token for ${host} that was good`] : [];
+    });
+    const written = [...has].flatMap(([host, auth]) => {
       const old = had.get(host);
       if (auth === old) return [];
       const token = tokenOf(auth);
@@ -55,7 +60,27 @@ export function badTokens(
       const isOlder = old !== undefined && token.issuedAt < (tokenOf(old)?.issuedAt ?? 0);
       return isOlder ? [`${key} got an older token for ${host} in place of a newer one`] : [];
     });
+    return [...dropped, ...written];
   });
+}
+
+/** Invariant 4: how a Secret of ours is unlike the one that a night without faults leaves; null: in nothing that is ours. */
+export function whyUnlike(
+  secret: KubeObject,
+  { host, auth }: { host: string; auth: string | undefined },
+): string | null {
+  const { metadata, type } = secret;
+  const auths = authsIn(secret);
+  if (type !== dockerConfigType) return `its type is ${String(type)}`;
+  if ([...auths.keys()].join() !== host) return `its hosts are ${[...auths.keys()].join() || 'none'}`;
+  if (auths.get(host) !== auth) return 'its token is not the newest';
+  const isMarked =
+    metadata.labels?.[labels.managedBy] === fieldManager && metadata.labels[labels.excludeFromBackup] === 'true';
+  if (!isMarked) return 'it lacks a label of ours';
+  const missing = [annotations.hosts, annotations.serviceAccounts].filter(
+    (name) => metadata.annotations?.[name] === undefined,
+  );
+  return missing.length > 0 ? `it lacks ${missing.join()}` : null;
 }
 
 export function authsIn(secret: KubeObject): Map<string, string> {
