@@ -160,6 +160,8 @@ function throttled(seen: Seen, call: AwsCall): ThrottledError {
 const CERTIFICATE =
   /^(UNABLE_TO_|SELF_SIGNED_|DEPTH_ZERO_|CERT_|ERR_TLS_CERT|HOSTNAME_MISMATCH|INVALID_CA|INVALID_PURPOSE)/;
 
+const HANDSHAKE = /^(EPROTO|ERR_SSL_)/;
+
 type Explain = (host: string, call: AwsCall, seen: Seen) => [code: string, message: string];
 
 const networkCodes: Readonly<Record<string, Explain>> = {
@@ -189,6 +191,10 @@ function byNetwork(seen: Seen, call: AwsCall): OperatorError | null {
   if (CERTIFICATE.test(seen.code)) {
     const message = `the certificate of ${host} is not trusted (${seen.code}): where a proxy inspects TLS, mount its CA and name it in NODE_EXTRA_CA_CERTS`;
     return new ConfigurationError('CertificateUntrusted', message, options);
+  }
+  if (HANDSHAKE.test(seen.code)) {
+    const message = `TLS with ${host} fails (${seen.code}): what answers there speaks none, or none of ours: look at HTTPS_PROXY, AWS_ENDPOINT_URL and whatever inspects TLS`;
+    return new ConfigurationError('TlsFailed', message, options);
   }
   const known = networkCodes[seen.code]?.(host, call, seen);
   if (known) return new TransientError(...known, options);

@@ -1,5 +1,14 @@
-import { expect, test } from 'vitest';
+import { mkdtempSync, writeFileSync } from 'node:fs';
+import { createServer, type AddressInfo } from 'node:net';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import { describe, expect, test } from 'vitest';
+import { AuthorizationTokenSource } from '../../src/aws/authorizationToken.ts';
 import { explainAwsError, type AwsCall } from '../../src/aws/awsErrors.ts';
+import type { AssumeRoleStep, CredentialSource } from '../../src/aws/identity.ts';
+import { systemClock } from '../../src/clock.ts';
+import { outcomeOf } from '../../src/errors.ts';
+import { AwsServer, jsonError, sessionAnswer, stsError, type Answer } from './awsServer.ts';
 
 const source = {
   kind: 'accessKey',
@@ -66,6 +75,20 @@ const table: [what: string, error: Error, call: AwsCall, code: string, message: 
     `api.ecr.eu-wset-1.amazonaws.com does not answer in time or closes the connection: ${NETWORK}`,
   ],
   [
+    'a certificate that has ended',
+    thrown({ code: 'CERT_HAS_EXPIRED' }),
+    asked,
+    'CertificateUntrusted',
+    /^the certificate of api\.ecr\.eu-wset-1\.amazonaws\.com is not trusted \(CERT_HAS_EXPIRED\): /,
+  ],
+  [
+    'what speaks no TLS',
+    thrown({ code: 'EPROTO' }),
+    asked,
+    'TlsFailed',
+    'TLS with api.ecr.eu-wset-1.amazonaws.com fails (EPROTO): what answers there speaks none, or none of ours: look at HTTPS_PROXY, AWS_ENDPOINT_URL and whatever inspects TLS',
+  ],
+  [
     'what cannot be read',
     thrown({ name: 'SyntaxError' }),
     asked,
@@ -107,4 +130,102 @@ test.each(table)('%s', (_, error, call, code, message) => {
   expect(explained.code).toBe(code);
   if (typeof message === 'string') expect(explained.message).toBe(message);
   else expect(explained.message).toMatch(message);
+});
+
+const keys: CredentialSource = source;
+const role: AssumeRoleStep = { roleArn: 'arn:aws:iam::222222222222:role/pull' };
+
+/** How a refresh fails whose AWS is this one, after one try. */
+async function failureAt(url: string, o: { chain?: AssumeRoleStep[]; env?: Record<string, string> }) {
+  const { chain = [], env = {} } = o;
+  const silent = (): void => {};
+  const tokens = new AuthorizationTokenSource({
+    env: { AWS_ENDPOINT_URL: url, AWS_EC2_METADATA_DISABLED: 'true', AWS_MAX_ATTEMPTS: '1', ...env },
+    clock: systemClock,
+    log: { debug: silent, info: silent, warn: silent, error: silent } as never,
+    metrics: { awsRequest: silent },
+    redactor: { add: silent },
+  });
+  const identity = { source: env['AWS_ROLE_ARN'] === undefined ? keys : ({ kind: 'operator' } as const), chain };
+  const request = { identity, service: 'ecr', region: 'eu-west-1' } as const;
+  return tokens.fetch(request, new AbortController().signal).then(
+    () => ({ kind: 'none', code: '', message: '' }),
+    (error: unknown) => ({ code: '', message: '', ...outcomeOf(error) }),
+  );
+}
+
+describe('as AWS spells it', () => {
+  const ofEcr: [name: string, status: number, kind: string, code: string, message: RegExp][] = [
+    ['IncompleteSignatureException', 400, 'Configuration', 'InvalidCredentials', /a key is wrong/],
+    ['RegionDisabledException', 403, 'Configuration', 'RegionDisabled', /region eu-west-1 is not enabled/],
+    ['InvalidParameterException', 400, 'Configuration', 'InvalidRequest', /finds ecr:GetAuthorizationToken .* invalid/],
+    ['InternalFailure', 500, 'Transient', 'ServerError', /a fault at .* \(HTTP 500\)/],
+    ['ServiceUnavailableException', 503, 'Transient', 'ServerError', /a fault at .* \(HTTP 503\)/],
+  ];
+  test.each(ofEcr)('by ECR: %s with %i', async (name, status, kind, code, message) => {
+    await using aws = await AwsServer.start();
+    aws.answers['GetAuthorizationToken'] = jsonError(name, 'words of AWS', { status });
+    const failure = await failureAt(aws.url, {});
+    expect(failure).toMatchObject({ kind, code, message: expect.stringMatching(message) as string });
+  });
+
+  const ofSts: typeof ofEcr = [
+    ['IncompleteSignature', 400, 'Configuration', 'InvalidCredentials', /for the role .*role\/pull.*a key is wrong/],
+    ['RegionDisabledException', 403, 'Configuration', 'RegionDisabled', /not enabled for .*role\/pull/],
+    ['ExpiredToken', 403, 'Configuration', 'ExpiredCredentials', /the keys have expired/],
+    ['InternalFailure', 500, 'Transient', 'ServerError', /a fault at .* \(HTTP 500\)/],
+  ];
+  test.each(ofSts)('by STS: %s with %i', async (name, status, kind, code, message) => {
+    await using aws = await AwsServer.start();
+    aws.answers['AssumeRole'] = stsError(name, 'words of AWS', status);
+    const failure = await failureAt(aws.url, { chain: [role] });
+    expect(failure).toMatchObject({ kind, code, message: expect.stringMatching(message) as string });
+  });
+
+  const ofWebIdentity: typeof ofEcr = [
+    ['IDPRejectedClaim', 403, 'Configuration', 'InvalidIdentityToken', /web identity token .*trust policy/],
+    ['IDPCommunicationError', 400, 'Transient', 'IdentityProviderUnreachable', /cannot reach the issuer/],
+  ];
+  test.each(ofWebIdentity)('by STS of a web identity: %s with %i', async (name, status, kind, code, message) => {
+    await using aws = await AwsServer.start();
+    aws.answers['AssumeRoleWithWebIdentity'] = stsError(name, 'words of AWS', status);
+    const file = join(mkdtempSync(join(tmpdir(), 'token-')), 'token');
+    writeFileSync(file, 'jwt');
+    const env = { AWS_WEB_IDENTITY_TOKEN_FILE: file, AWS_ROLE_ARN: role.roleArn };
+    const failure = await failureAt(aws.url, { env });
+    expect(failure).toMatchObject({ kind, code, message: expect.stringMatching(message) as string });
+  });
+});
+
+describe('a gateway before AWS that answers in JSON', () => {
+  const gateway =
+    (status: number, body: object): Answer =>
+    (_request, response) =>
+      void response.writeHead(status, { 'content-type': 'application/json' }).end(JSON.stringify(body));
+  const bodies = [{ message: 'Bad Gateway' }, { error: { code: 502, message: 'upstream' } }, {}];
+  test.each([502, 504].flatMap((status) => bodies.map((body) => [status, body] as const)))(
+    'with %i and %o is asked again, and AWS is not blamed',
+    async (status, body) => {
+      await using aws = await AwsServer.start();
+      for (const operation of ['GetAuthorizationToken', 'AssumeRole']) {
+        aws.answers['AssumeRole'] = sessionAnswer();
+        aws.answers[operation] = gateway(status, body);
+        const failure = await failureAt(aws.url, { chain: [role] });
+        expect(failure).toMatchObject({ kind: 'Transient', code: 'NotAnAwsAnswer' });
+        expect(failure.message).toContain(`HTTP ${status}`);
+        expect(failure.message).toMatch(/is there a proxy or a login page in between/);
+      }
+    },
+  );
+});
+
+test('a port that speaks no TLS is told as such', async () => {
+  const plain = createServer((socket) => {
+    socket.on('error', () => {});
+    socket.once('data', () => socket.end('HTTP/1.1 400 Bad Request\r\n\r\n'));
+  });
+  await new Promise<void>((resolve) => plain.listen(0, '127.0.0.1', resolve));
+  const failure = await failureAt(`https://127.0.0.1:${(plain.address() as AddressInfo).port}`, {});
+  plain.close();
+  expect(failure).toMatchObject({ kind: 'Configuration', code: 'TlsFailed' });
 });
