@@ -225,8 +225,9 @@ function attemptError(error: unknown, o: { wasFrozen: boolean; request: TokenReq
   return new AttemptError(reason, worthAnother);
 }
 
-function tooLate({ service, region }: TokenRequest, cause?: unknown): TransientError {
-  const asked = `${service}:GetAuthorizationToken, or STS before it`;
+function tooLate({ service, region, identity }: TokenRequest, cause?: unknown): TransientError {
+  const role = identity.chain.at(-1)?.roleArn;
+  const asked = `${service}:GetAuthorizationToken, or STS before it${role === undefined ? '' : ` for the role ${role}`}`;
   const message = `AWS in ${region} has not answered within 30 s (${asked}): ${remedies.unreachable}`;
   return new TransientError('Unreachable', message, { cause });
 }

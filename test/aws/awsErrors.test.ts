@@ -6,8 +6,9 @@ import { describe, expect, test } from 'vitest';
 import { AuthorizationTokenSource } from '../../src/aws/authorizationToken.ts';
 import { explainAwsError, type AwsCall } from '../../src/aws/awsErrors.ts';
 import type { AssumeRoleStep, CredentialSource } from '../../src/aws/identity.ts';
-import { systemClock } from '../../src/clock.ts';
+import { systemClock, type Clock } from '../../src/clock.ts';
 import { outcomeOf } from '../../src/errors.ts';
+import { FakeClock } from '../fakeClock.ts';
 import { AwsServer, jsonError, sessionAnswer, stsError, type Answer } from './awsServer.ts';
 
 const source = {
@@ -136,12 +137,12 @@ const keys: CredentialSource = source;
 const role: AssumeRoleStep = { roleArn: 'arn:aws:iam::222222222222:role/pull' };
 
 /** How a refresh fails whose AWS is this one, after one try. */
-async function failureAt(url: string, o: { chain?: AssumeRoleStep[]; env?: Record<string, string> }) {
-  const { chain = [], env = {} } = o;
+async function failureAt(url: string, o: { chain?: AssumeRoleStep[]; env?: Record<string, string>; clock?: Clock }) {
+  const { chain = [], env = {}, clock = systemClock } = o;
   const silent = (): void => {};
   const tokens = new AuthorizationTokenSource({
     env: { AWS_ENDPOINT_URL: url, AWS_EC2_METADATA_DISABLED: 'true', AWS_MAX_ATTEMPTS: '1', ...env },
-    clock: systemClock,
+    clock,
     log: { debug: silent, info: silent, warn: silent, error: silent } as never,
     metrics: { awsRequest: silent },
     redactor: { add: silent },
@@ -228,4 +229,15 @@ test('a port that speaks no TLS is told as such', async () => {
   const failure = await failureAt(`https://127.0.0.1:${(plain.address() as AddressInfo).port}`, {});
   plain.close();
   expect(failure).toMatchObject({ kind: 'Configuration', code: 'TlsFailed' });
+});
+
+test('STS that never answers is told with the role', async () => {
+  await using aws = await AwsServer.start();
+  const clock = new FakeClock();
+  aws.answers['AssumeRole'] = () => void clock.advance(30_000);
+  const failure = await failureAt(aws.url, { chain: [role], clock });
+  expect(failure).toMatchObject({ kind: 'Transient', code: 'Unreachable' });
+  expect(failure.message).toMatch(
+    /within 30 s \(ecr:GetAuthorizationToken, or STS before it for the role .*role\/pull\): /,
+  );
 });
