@@ -32,7 +32,7 @@ export class OwnWrites {
     if (!cache) return;
     const waitMs = isUp(cache) ? SEEN_MS : 0;
     const isSeen = await cache.store.waitFor(`${namespace}/${written.name}`, resourceVersion, waitMs);
-    if (!isSeen) this.#unseenIn(namespace).add(idOf(written));
+    if (!isSeen) this.#noteUnseen(namespace, written);
   }
 
   /** The same of a deletion: the watch no longer shows the Secret at this resourceVersion. */
@@ -42,7 +42,7 @@ export class OwnWrites {
     if (!cache) return;
     const waitMs = isUp(cache) ? SEEN_MS : 0;
     const isSeen = await cache.store.waitForEndOf(`${namespace}/${secretName}`, resourceVersion, waitMs);
-    if (!isSeen) this.#unseenIn(namespace).add(idOf(written));
+    if (!isSeen) this.#noteUnseen(namespace, written);
   }
 
   /** Takes into the stores what these writes go to, where its watch is known to be behind; whether any was. */
@@ -90,10 +90,9 @@ export class OwnWrites {
     return (this.#caches.secrets.get(name) as Cache<unknown> | undefined) ?? null;
   }
 
-  #unseenIn(namespace: string): Set<string> {
+  #noteUnseen(namespace: string, written: Written): void {
     const unseen = this.#unseen.get(namespace) ?? new Set();
-    this.#unseen.set(namespace, unseen);
-    return unseen;
+    this.#unseen.set(namespace, unseen.add(idOf(written)));
   }
 }
 

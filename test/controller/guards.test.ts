@@ -62,6 +62,16 @@ describe('a removal', () => {
     removals.settled('a');
     expect(await removals.mayRemove('a')).toEqual({ mayRemove: false, retryMs: DELAY });
   });
+  it('waits anew when the view was not current meanwhile', async () => {
+    let isTrusted = true;
+    const { clock, gate: removals } = gate({ trusted: () => isTrusted });
+    await removals.mayRemove('a');
+    await clock.advance(DELAY - 1_000);
+    isTrusted = false;
+    await removals.mayRemove('a');
+    isTrusted = true;
+    expect(await removals.mayRemove('a')).toEqual({ mayRemove: false, retryMs: DELAY });
+  });
   it.each([
     ['a view that is not current', { trusted: () => false }],
     ['a CRD that is not steady', { steady: () => Promise.resolve(false) }],

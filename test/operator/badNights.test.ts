@@ -113,7 +113,7 @@ const nights: [what: string, mode: AwsMode, scope: AwsScope, reason: string, mes
     'stall',
     { service: 'ecr' },
     'Unreachable',
-    `AWS in us-east-1 has not answered within 30 s (ecr:GetAuthorizationToken, or STS before it): ${network}`,
+    `AWS in us-east-1 has not answered within 30 s (ecr:GetAuthorizationToken, or STS before it for the role ${role}): ${network}`,
   ],
   [
     'throttles',

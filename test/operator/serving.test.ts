@@ -107,7 +107,7 @@ describe.concurrent("what is somebody else's", () => {
     w.apply();
     await w.served('team-b');
     await eventually('it is told', () => w.condition('Blocked')?.status === 'True');
-    await staysSo(1_500, () => true); // what was scheduled before is written
+    await staysSo(3_000, () => true); // what was scheduled at the start is over
     w.admin.merge('/api/v1/namespaces/team-a', { metadata: { annotations: { [annotations.ignore]: 'true' } } });
     await eventually('it is told no more', () => w.condition('Blocked') === undefined);
     expect(w.resource().status?.namespacesReady).toBe('1/1');
