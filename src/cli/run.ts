@@ -133,6 +133,7 @@ export async function startOperator(options: RunOptions, surroundings: Surroundi
   });
   const scrape = await serveMetrics({ bindAddress: options.metricsBindAddress, metrics });
 
+  metrics.policyPresent(guard.isInForce);
   log.info({ version, namespace, server: connection.server, identity }, 'started');
   controller.start();
   await guard.settle();

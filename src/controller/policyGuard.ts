@@ -17,37 +17,39 @@ export interface PolicyGuardOptions {
   readonly onChange: (inForce: boolean) => void;
 }
 
-/** Knows whether the API server enforces our limits, and goes on looking while it does not. */
+/** Knows whether the API server enforces our limits, and goes on looking while it does not, or has not said so. */
 export class PolicyGuard {
   readonly #options: PolicyGuardOptions;
   readonly #stopping = new AbortController();
-  #isInForce = true; // nothing is told before it is known
+  #known: boolean | null = null;
   #cancel: () => void = () => {};
 
   constructor(options: PolicyGuardOptions) {
     this.#options = options;
   }
 
+  /** Nothing is told before it is known. */
   get isInForce(): boolean {
-    return this.#isInForce;
+    return this.#known ?? true;
   }
 
   /** Waits until a takeover is refused, 30 s at most; then the operator goes on, and says so. */
   async settle(): Promise<void> {
     const { clock, log } = this.#options;
+    const { signal } = this.#stopping;
     const until = clock.monotonic() + WAIT_MS;
-    while (!(await this.#probe()) && !this.#stopping.signal.aborted) {
-      if (clock.monotonic() >= until) {
-        log.warn(
-          {},
-          'the ValidatingAdmissionPolicy ecr-pull-secrets is not in force: the API server does not enforce our limits',
-        );
-        this.#conclude(false);
-        return;
-      }
-      await sleep(clock, TRY_AGAIN_MS, this.#stopping.signal);
+    let isInForce = await this.#probe();
+    while (isInForce !== true && clock.monotonic() < until && !signal.aborted) {
+      await sleep(clock, TRY_AGAIN_MS, signal);
+      isInForce = await this.#probe();
     }
-    this.#conclude(true);
+    if (isInForce === null && !signal.aborted) {
+      log.warn(
+        {},
+        'it is not known whether the ValidatingAdmissionPolicy ecr-pull-secrets is in force: the API server has not answered',
+      );
+    }
+    this.#conclude(isInForce);
   }
 
   stop(): void {
@@ -55,22 +57,35 @@ export class PolicyGuard {
     this.#cancel();
   }
 
-  #conclude(inForce: boolean): void {
-    this.#isInForce = inForce;
-    this.#options.onChange(inForce);
-    if (!inForce) this.#cancel = this.#options.clock.after(LOOK_AGAIN_MS, () => void this.#lookAgain());
+  #conclude(isInForce: boolean | null): void {
+    if (this.#stopping.signal.aborted) return;
+    if (isInForce !== null) this.#learn(isInForce);
+    if (isInForce !== true) this.#cancel = this.#options.clock.after(LOOK_AGAIN_MS, () => void this.#lookAgain());
+  }
+
+  #learn(isInForce: boolean): void {
+    if (isInForce === this.#known) return;
+    this.#known = isInForce;
+    const { log, onChange } = this.#options;
+    if (!isInForce) {
+      log.warn(
+        {},
+        'the ValidatingAdmissionPolicy ecr-pull-secrets is not in force: the API server does not enforce our limits',
+      );
+    }
+    onChange(isInForce);
   }
 
   async #lookAgain(): Promise<void> {
-    if (!this.#stopping.signal.aborted) this.#conclude(await this.#probe());
+    this.#conclude(await this.#probe());
   }
 
-  // An API server that does not answer proves nothing.
-  async #probe(): Promise<boolean> {
+  // null: an API server that does not answer proves nothing.
+  async #probe(): Promise<boolean | null> {
     try {
       return await isPolicyInForce(this.#options.client, this.#options);
     } catch {
-      return false;
+      return null;
     }
   }
 }

@@ -5,7 +5,8 @@ import type { KubeClient } from '../kube/client.ts';
 /**
  * Whether the API server enforces our limits: a dry run of what the policy must refuse. A right to write a Secret is a
  * right to make one of type service-account-token and to read what the server fills in, so the takeover itself is tried
- * (nothing is stored), and, where our Secret is already there and its type cannot change, a finalizer on it.
+ * (nothing is stored), and, where our Secret is already there and its type cannot change, a finalizer on it. Throws where
+ * the API server gives no answer of its own.
  */
 export async function isPolicyInForce(
   client: Pick<KubeClient, 'request'>,

@@ -190,4 +190,19 @@ describe.concurrent('in the field', () => {
     await eventually('it is told no more', () => w.condition('Unguarded') === undefined);
     expect(await operator.metric('ecr_pull_secrets_policy_present')).toBe(1);
   });
+
+  it('an API server that is away at the start is not told as a policy that is missing', async () => {
+    const clock = fastClock(30);
+    await using w = await startWorld({ namespaces: ['team-a'], now: () => clock.now() });
+    await w.api.stop();
+    const operator = await w.operator({ clock });
+    expect(await operator.metric('ecr_pull_secrets_policy_present')).toBe(1);
+    w.apply();
+    await w.api.restart();
+    await w.served('team-a');
+    await w.ready();
+    expect(w.condition('Unguarded')).toBeUndefined();
+    expect(await operator.metric('ecr_pull_secrets_policy_present')).toBe(1);
+    expect(operator.lines().filter(({ message }) => message.includes('is not in force'))).toEqual([]);
+  });
 });
