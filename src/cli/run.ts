@@ -45,15 +45,20 @@ const LOAD_AGAIN_MS = 2_000;
 
 /** The operator as a process: runs until SIGTERM or SIGINT. */
 export async function run(options: RunOptions): Promise<void> {
-  const operator = await startOperator(options, { clock: systemClock, random: Math.random });
-  await new Promise<void>((resolve) => {
-    process.once('SIGTERM', resolve);
-    process.once('SIGINT', resolve);
+  const told = new Promise<null>((resolve) => {
+    process.once('SIGTERM', () => resolve(null));
+    process.once('SIGINT', () => resolve(null));
     // Our timers keep no process alive.
     const alive = setInterval(() => {}, 2 ** 30);
     process.once('exit', () => clearInterval(alive));
   });
-  await Promise.race([operator.stop(), sleep(systemClock, STOP_WITHIN_MS)]);
+  const starting = startOperator(options, { clock: systemClock, random: Math.random });
+  // Until it has started it has no lease to give back.
+  const operator = await Promise.race([starting, told]);
+  if (operator) {
+    await told;
+    await Promise.race([operator.stop(), sleep(systemClock, STOP_WITHIN_MS)]);
+  }
   process.exit(0);
 }
 

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { operatorName } from '../../src/api/groupVersion.ts';
 import { eventually } from '../cluster/eventually.ts';
+import { OperatorProcess } from '../demo/operatorProcess.ts';
 import { startWorld, type World } from './world.ts';
 
 function holder(w: World): unknown {
@@ -65,4 +66,18 @@ describe.concurrent('an operator that ends', () => {
       await ended;
     },
   );
+
+  it('is asked to while it waits for an API server that is away: it ends with 0, at once', async () => {
+    await using w = await startWorld();
+    await w.api.stop();
+    const operator = OperatorProcess.start(w.sandbox);
+    try {
+      await eventually('it has started', () => operator.tail(50).some((line) => line.includes('"started"')), 15_000);
+      const since = performance.now();
+      expect(await operator.stop()).toBe(0);
+      expect(performance.now() - since).toBeLessThan(2_000);
+    } finally {
+      operator.kill();
+    }
+  });
 });
