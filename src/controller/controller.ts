@@ -47,6 +47,7 @@ export interface ControllerOptions {
 const WORKERS = 24;
 const SETTLE_AGAIN_MS = 5_000;
 const TRUST_MARGIN_MS = 1_000;
+const FINISH_MS = 500; // a namespace that is being written is finished, where its writes do not hang
 
 /**
  * Reflectors change stores, stores name namespaces, workers take a name and make the namespace what it should be. Only
@@ -66,6 +67,7 @@ export class Controller {
   readonly #stopping = new AbortController();
   readonly #timers = new Map<string, () => void>();
   #workers: Promise<void>[] = [];
+  #isOver = false; // no write may begin
   #leads = false; // the lease is ours, and what the last leader knew of tokens is known
   #stopListening: () => void = () => {};
 
@@ -144,6 +146,7 @@ export class Controller {
     const { secrets, serviceAccounts } = this.#options.caches;
     for (const { store } of secrets.values()) store.endWaits();
     serviceAccounts?.store.endWaits();
+    this.#options.clock.after(FINISH_MS, () => (this.#isOver = true));
     await Promise.all(this.#workers);
     await Promise.all(reflectorsOf(this.#options.caches).map((reflector) => reflector.stop()));
   }
@@ -168,6 +171,7 @@ export class Controller {
 
   /** Throws StoppedError where a write would be another leader's: called in the tick in which each is sent. */
   assertLeading(): void {
+    if (this.#isOver) throw new StoppedError('Stopping', 'the process ends');
     if (!this.#options.isLeader()) throw new StoppedError('NotLeading', 'the lease is not ours');
   }
 

@@ -1,6 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { operatorName } from '../../src/api/groupVersion.ts';
 import { eventually } from '../cluster/eventually.ts';
+import { fastClock } from '../fastClock.ts';
 import { OperatorProcess } from '../demo/operatorProcess.ts';
 import { startWorld, type World } from './world.ts';
 
@@ -66,6 +67,25 @@ describe.concurrent('an operator that ends', () => {
       await ended;
     },
   );
+
+  it('waits for the write that is under way, and begins no more where those hang', async () => {
+    const speed = 10;
+    const clock = fastClock(speed);
+    await using w = await startWorld({ namespaces: ['team-a'], now: () => clock.now() });
+    for (const name of ['one', 'two', 'three', 'four']) {
+      w.admin.create({ apiVersion: 'v1', kind: 'ServiceAccount', metadata: { name, namespace: 'team-a' } });
+    }
+    w.api.faults = ({ resource, verb, user }) =>
+      resource === 'serviceaccounts' && verb === 'patch' && user === w.sandbox.operatorUser ? { kind: 'hold' } : null;
+    const operator = await w.operator({ clock });
+    w.apply({ serviceAccounts: { names: ['*'] } });
+    await eventually('a write hangs', () => w.api.held === 1);
+    const ended = operator.stop();
+    const ms = await msUntil(() => holder(w) === '');
+    expect(ms * speed).toBeLessThan(15_000); // the deadline of one is 8 s
+    expect(w.api.held).toBe(1);
+    await ended;
+  });
 
   it('is asked to while it waits for an API server that is away: it ends with 0, at once', async () => {
     await using w = await startWorld();
