@@ -6,6 +6,37 @@ import type { Random } from '../../src/clock.ts';
 export type Bytes = AsyncIterable<Buffer | string>;
 export type Transform = (bytes: AsyncIterable<Buffer>) => Bytes;
 
+/** What has passed through a transform. */
+export interface Passed {
+  eventsIn: number;
+  eventsOut: number;
+  pieces: number;
+}
+
+/** The transform, and what passes through it from now on. */
+export function counted(transform: Transform): { body: Transform; passed: Passed } {
+  const passed: Passed = { eventsIn: 0, eventsOut: 0, pieces: 0 };
+  const body: Transform = async function* (bytes) {
+    for await (const piece of transform(counting(bytes, (events) => (passed.eventsIn += events)))) {
+      passed.eventsOut += linesIn(Buffer.from(piece));
+      passed.pieces += 1;
+      yield piece;
+    }
+  };
+  return { body, passed };
+}
+
+async function* counting(bytes: AsyncIterable<Buffer>, add: (events: number) => void): AsyncGenerator<Buffer> {
+  for await (const chunk of bytes) {
+    add(linesIn(chunk));
+    yield chunk;
+  }
+}
+
+function linesIn(bytes: Buffer): number {
+  return bytes.reduce((count, byte) => count + (byte === 0x0a ? 1 : 0), 0);
+}
+
 /** The same bytes in pieces of this many, within lines and within characters. */
 export function inPieces(size: number): Transform {
   return async function* (bytes) {
@@ -36,6 +67,11 @@ const middle = (line: Buffer): number => line.length >> 1;
 export function withinCharacter(line: Buffer): number {
   const at = line.findIndex((byte) => byte >= 0xc0);
   return at < 0 ? middle(line) : at + 1;
+}
+
+/** Whether what comes after the cut is the rest of a character. */
+export function splitsCharacter(line: Buffer, at: number): boolean {
+  return ((line[at] ?? 0) & 0xc0) === 0x80;
 }
 
 /** A line without end in place of the first event. */
