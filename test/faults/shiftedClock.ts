@@ -3,6 +3,7 @@ import { existsSync, mkdirSync, readdirSync, renameSync, writeFileSync } from 'n
 import { join } from 'node:path';
 
 const libraries = '/usr/lib';
+const WITHIN_MS = 5_000;
 
 /** Of the package libfaketime; null where it is not installed. */
 function library(): string | null {
@@ -15,6 +16,7 @@ function library(): string | null {
 export class ShiftedClock {
   readonly env: Record<string, string>;
   readonly #file: string;
+  #offset = 0; // s
 
   /** Why there can be none here; null where there can. */
   static whyNot(): string | null {
@@ -34,8 +36,14 @@ export class ShiftedClock {
 
   /** So many seconds ahead of the machine's. */
   shift(seconds: number): void {
+    this.#offset = seconds;
     writeFileSync(`${this.#file}.new`, `${seconds < 0 ? '' : '+'}${seconds}\n`);
     renameSync(`${this.#file}.new`, this.#file); // never half of it is read
+  }
+
+  /** Whether a process of this clock showed this wall time (ms) within the last seconds. */
+  isShownBy(wallMs: number): boolean {
+    return Math.abs(wallMs - Date.now() - this.#offset * 1_000) < WITHIN_MS;
   }
 }
 

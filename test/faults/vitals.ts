@@ -5,6 +5,7 @@ import { monitorEventLoopDelay } from 'node:perf_hooks';
 
 export interface Vitals {
   readonly atMs: number; // since the process began
+  readonly wallMs: number; // what its wall clock shows
   readonly heapUsed: number; // bytes
   readonly external: number; // bytes
   readonly rss: number; // bytes
@@ -23,7 +24,8 @@ if (file !== undefined) {
     for (const kind of process.getActiveResourcesInfo()) resources[kind] = (resources[kind] ?? 0) + 1;
     const lagMs = delay.max / 1e6;
     delay.reset();
-    const vitals: Vitals = { atMs: performance.now(), heapUsed, external, rss, lagMs, resources };
+    const [atMs, wallMs] = [performance.now(), Date.now()];
+    const vitals: Vitals = { atMs, wallMs, heapUsed, external, rss, lagMs, resources };
     appendFileSync(file, `${JSON.stringify(vitals)}\n`);
   }, 1_000).unref();
 }
