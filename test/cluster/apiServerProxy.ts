@@ -66,7 +66,8 @@ export class ApiServerProxy {
   readonly #server: Server;
   readonly #upstream: URL;
   readonly #agent: Agent;
-  readonly #streams = new Set<{ answer: IncomingMessage; response: ServerResponse }>();
+  readonly #streams = new Set<{ asked: ProxiedRequest; answer: IncomingMessage; response: ServerResponse }>();
+  readonly #silent = new Set<ServerResponse>();
   readonly #connections = new Map<number, Socket>(); // by the client's port: a TLS socket itself cannot be reset
 
   private constructor(server: Server, cluster: Cluster) {
@@ -96,8 +97,25 @@ export class ApiServerProxy {
     for (const { answer, response } of streams) {
       answer.unpipe(response);
       answer.destroy();
+      this.#silent.add(response);
+      response.once('close', () => this.#silent.delete(response));
     }
     return streams.length;
+  }
+
+  /** The end of the silence: the connections of the answers that went silent are cut. */
+  resetSilent(): void {
+    for (const response of this.#silent) this.#reset(response);
+  }
+
+  /** Ends these open answers (watches) cleanly, as a server does when their time is over. */
+  endStreams(which: (asked: ProxiedRequest) => boolean): void {
+    for (const { asked, answer, response } of this.#streams) {
+      if (!which(asked)) continue;
+      answer.unpipe(response);
+      response.end();
+      answer.destroy();
+    }
   }
 
   /** Cuts every connection. */
@@ -148,7 +166,7 @@ export class ApiServerProxy {
     if (answer === null) return;
     await fault.after?.();
     if (fault.drop === 'answer') return this.#reset(response);
-    const stream = { answer, response };
+    const stream = { asked, answer, response };
     this.#streams.add(stream);
     response.once('close', () => this.#streams.delete(stream));
     answer.once('error', () => this.#streams.has(stream) && response.destroy());

@@ -30,7 +30,11 @@ const carryOut: Readonly<Record<Incident, (night: Night) => Promise<void> | void
   },
   'the API server is killed and comes again': (night) => night.cluster.restartApiServer('SIGKILL'),
   'every connection is reset': ({ replicas }) => replicas.forEach(({ proxy }) => proxy.reset()),
-  'the watches go silent': ({ replicas }) => replicas.forEach(({ proxy }) => void proxy.silence()),
+  // Until the end, since a silent one is given up after 150 s.
+  'the watches go silent until the end': ({ replicas }) => {
+    const silent = replicas.map(({ proxy }) => proxy.silence());
+    if (Math.max(...silent) <= 0) throw new Error('no watch was there to go silent');
+  },
   'the lease is deleted': (night) => night.admin.delete(leasePath),
 };
 
@@ -51,7 +55,10 @@ function bad(plan: MixPlan): Begin {
     })();
     return async () => {
       await happened;
-      for (const { proxy } of night.replicas) Object.assign(proxy, { fault: () => null, endWatches: null });
+      for (const { proxy } of night.replicas) {
+        Object.assign(proxy, { fault: () => null, endWatches: null });
+        proxy.resetSilent();
+      }
       await night.restaff();
     };
   };

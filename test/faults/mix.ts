@@ -12,7 +12,7 @@ export const incidents = [
   'the leader is told to end',
   'the API server is killed and comes again',
   'every connection is reset',
-  'the watches go silent',
+  'the watches go silent until the end',
   'the lease is deleted',
 ] as const;
 export type Incident = (typeof incidents)[number];
@@ -33,6 +33,8 @@ export interface MixPlan {
   readonly incidents: readonly { readonly what: Incident; readonly atMs: number }[];
 }
 
+const OPEN_MS = 1_500; // the night begins with a reset: until then watches are open again
+
 /** One bad night of `lastsMs`. */
 export function drawMix(seed: number, lastsMs: number): MixPlan {
   const random = seeded(hash(`mix ${seed}`)); // seeds that follow each other begin alike
@@ -40,7 +42,15 @@ export function drawMix(seed: number, lastsMs: number): MixPlan {
   const noise = { delayed: upTo(20), lostBefore: upTo(8), lostAfter: upTo(8), refused: upTo(8) };
   const watches = pick(['whole', 'in pieces', 'twice', 'cut every 1.5 s'] as const, random);
   const count = 1 + upTo(1);
-  const drawn = Array.from({ length: count }, () => ({ what: pick(incidents, random), atMs: upTo(lastsMs - 1_000) }));
+  // What is rewritten or cut on its way ends with what it came from: there is no silence.
+  const possible = incidents.filter((what) => watches === 'whole' || what !== 'the watches go silent until the end');
+  const drawn = Array.from({ length: count }, () => {
+    const what = pick(possible, random);
+    return {
+      what,
+      atMs: Math.max(upTo(lastsMs - 1_000), what === 'the watches go silent until the end' ? OPEN_MS : 0),
+    };
+  });
   return { seed, noise, watches, incidents: drawn.sort((a, b) => a.atMs - b.atMs) };
 }
 
