@@ -4,10 +4,11 @@ import { defaultSecretName } from '../../src/api/groupVersion.ts';
 import { eventually } from '../cluster/eventually.ts';
 import type { KubeObject } from '../cluster/kubeApi.ts';
 import { isLong, scaled } from '../cluster/scaled.ts';
-import { askForRefresh, accountPath, entriesOf, secretPath, waitUntilServed } from '../cluster/served.ts';
+import { askForRefresh, accountPath, entriesOf, secretPath } from '../cluster/served.ts';
 import { seeded } from '../seeded.ts';
 import { Endurance, type Begin } from './endure.ts';
 import { Night } from './night.ts';
+import { Pace } from './pace.ts';
 
 const random = seeded(Number(process.env['FAULT_SEED'] ?? 1));
 const crowd = scaled(300, 60);
@@ -16,10 +17,12 @@ if (!isLong)
 
 let night: Night;
 let endurance: Endurance;
+let pace: Pace;
 
 beforeAll(async () => {
   night = await Night.begin();
   endurance = await Endurance.begin(night);
+  pace = await Pace.of(night, endurance);
 });
 afterAll(() => night?.end());
 
@@ -69,7 +72,8 @@ describe('while a crowd writes at once to the ServiceAccounts and Secrets of thr
       };
     };
     const calls = night.ecr.calls.length;
-    expect(await endurance.under(begin, { lastsMs: 3_000, calls: 1 })).toEqual([]);
+    const during = () => pace.isKept(crowded);
+    expect(await endurance.under(begin, { lastsMs: 3_000, during, calls: 1 })).toEqual([]);
     expect(night.ecr.calls.length).toBe(calls + 1);
     expect(collisions).toBeGreaterThan(0);
     for (const { name, namespace, kind } of plan) {
@@ -146,11 +150,7 @@ describe('while another operator every three seconds', () => {
         };
       };
       const during = async () => {
-        await waitUntilServed(
-          night.admin,
-          endurance.namespaces.filter((name) => name !== namespace),
-          5_000,
-        );
+        await pace.isKept([namespace]);
         if (_.includes('applies')) await isNamed(namespace);
       };
       expect(await endurance.under(begin, { lastsMs, during })).toEqual([]);
