@@ -9,21 +9,23 @@ import {
   secretPath,
   waitForCondition,
   waitForToken,
-  waitUntilServed,
   type PullSecretResource,
 } from '../cluster/served.ts';
 import { atEveryRequest, Endurance, type Begin } from './endure.ts';
 import { Night } from './night.ts';
+import { Pace } from './pace.ts';
 import { Webhook, type WebhookOptions } from './webhook.ts';
 
 // One namespace refuses what the operator writes to it, and all others go on.
 
 let night: Night;
 let endurance: Endurance;
+let pace: Pace;
 
 beforeAll(async () => {
   night = await Night.begin();
   endurance = await Endurance.begin(night);
+  pace = await Pace.of(night, endurance);
 });
 afterAll(() => night?.end());
 
@@ -99,12 +101,6 @@ async function isForgotten(): Promise<void> {
   expect((await status())?.failures).toEqual([]);
 }
 
-/** Whoever is not refused is served as ever. */
-async function othersAreServed(refused: string): Promise<void> {
-  const others = endurance.namespaces.filter((name) => name !== refused);
-  await waitUntilServed(night.admin, others, 5_000);
-}
-
 interface Refusal {
   name: string;
   begin: Begin;
@@ -159,7 +155,7 @@ describe('while writes to one namespace', () => {
     '%s, it is told with its remedy, the others are served at once, and it heals',
     async (_, { begin, message, refused = withoutSecret, lastsMs = 3_000 }) => {
       const during = async () => {
-        await othersAreServed(refused());
+        await pace.isKept([refused()]);
         await isTold(refused(), message);
       };
       expect(await endurance.under(begin, { lastsMs, during })).toEqual([]);
@@ -171,7 +167,7 @@ describe('while writes to one namespace', () => {
 test('while a quota is used up, what is there is refreshed nevertheless, what is missing is told, and it heals', async () => {
   const { admin, ecr } = night;
   const during = async () => {
-    await othersAreServed(withoutSecret());
+    await pace.isKept([withoutSecret()]);
     await isTold(withoutSecret(), /exceeded quota: few; raise that quota, or delete what uses it up$/);
     await ecr.rested();
     const calls = ecr.calls.length;
