@@ -52,8 +52,8 @@ export const guards: readonly Guard[] = [
     line: 'return this.#elapsed() >= this.#o.renewDeadlineMs;',
     instead: 'return this.#elapsed() < 0;',
     test: 'test/faults/servers.test.ts',
-    named: 'cannot be renewed',
-    fails: 'nobody writes meanwhile',
+    named: 'cannot be read or renewed',
+    fails: 'nobody writes, and one leads afterwards',
   },
   {
     what: 'a renewed lease of nobody known is honoured until it has not changed for its time',
