@@ -1,16 +1,24 @@
+import { setTimeout as sleep } from 'node:timers/promises';
 import { gzipSync } from 'node:zlib';
-import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } from 'vitest';
+import { resourcesPath } from '../../src/api/groupVersion.ts';
 import type { Fault, InjectedAnswer, ProxiedRequest } from '../cluster/apiServerProxy.ts';
-import { scaled } from '../cluster/scaled.ts';
-import { atEveryRequest, Endurance, isLease, isReading } from './endure.ts';
-import { Night } from './night.ts';
+import { eventually } from '../cluster/eventually.ts';
+import { isLong, scaled } from '../cluster/scaled.ts';
+import { servingWrites, told } from '../cluster/served.ts';
+import { atEveryRequest, Endurance, isLease, type Begin } from './endure.ts';
+import { Night, type Replica } from './night.ts';
 
 let night: Night;
 let endurance: Endurance;
 
 beforeAll(async () => {
-  night = await Night.begin();
+  // A list that was read wrongly is acted on at once, not after the fault.
+  night = await Night.begin({ args: ['--removal-delay=0s'] });
   endurance = await Endurance.begin(night);
+});
+afterEach(() => {
+  for (const { proxy } of night.replicas) proxy.fault = () => null; // one that failed leaves nothing to the next
 });
 afterAll(() => night?.end());
 
@@ -25,27 +33,149 @@ const html = '<!DOCTYPE html><html><body>Please log in</body></html>';
 const json = { 'content-type': 'application/json' };
 const isFanOut = (request: ProxiedRequest) => !isLease(request);
 
-describe('while every list and watch is answered with', () => {
-  test.each<[string, InjectedAnswer]>([
-    ['HTML as 200', { status: 200, body: html }],
-    ['HTML as 502', { status: 502, body: html }],
-    ['a redirect to a login page', { status: 302, headers: { location: 'https://127.0.0.1:1/login' }, body: '' }],
-    ['an empty 200', { status: 200, headers: json, body: '' }],
-    ['a list without the key items', { status: 200, body: { kind: 'List', metadata: { resourceVersion: '1' } } }],
-    ['a Status as 200', { ...status(500, 'InternalError'), status: 200 }],
-    ['a gzip bomb', { status: 200, headers: { ...json, 'content-encoding': 'gzip' }, body: bomb() }],
-    ['403', status(403, 'Forbidden')],
-    ['404', status(404, 'NotFound')],
-    ['410', status(410, 'Expired')],
-    ['an ERROR event 410', { status: 200, body: { type: 'ERROR', object: status(410, 'Expired').body } }],
-  ])('%s, it is not read as an empty list: nothing is removed', async (_, answer) => {
-    expect(
-      await endurance.under(
-        atEveryRequest((request) => (isReading(request) ? { answer } : null)),
-        { lastsMs },
-      ),
-    ).toEqual([]);
+// What is decided upon. The CustomResourceDefinition, whose own reading would hold every removal back, is read as it is.
+const kinds = ['/api/v1/namespaces', '/api/v1/serviceaccounts', '/api/v1/secrets', resourcesPath];
+const kindOf = ({ path }: ProxiedRequest): string => path.split('?')[0] ?? '';
+const isListOrWatch = (request: ProxiedRequest) => request.method === 'GET' && kinds.includes(kindOf(request));
+
+/** What was asked of each replica's proxy, kind by kind. */
+class Asked {
+  readonly #seen = new Set<string>();
+
+  note(request: ProxiedRequest, replica: Replica): void {
+    this.#seen.add(keyOf(kindOf(request), replica));
+  }
+
+  has(request: ProxiedRequest, replica: Replica): boolean {
+    return this.#seen.has(keyOf(kindOf(request), replica));
+  }
+
+  /** Until each replica has asked for each of these kinds. */
+  async every(of: readonly string[]): Promise<void> {
+    const wanted = night.replicas.flatMap((replica) => of.map((kind) => keyOf(kind, replica)));
+    await eventually('each kind was asked for by each replica', () => {
+      const missing = wanted.filter((key) => !this.#seen.has(key));
+      if (missing.length > 0) throw new Error(`not yet ${missing.join(', ')}`);
+      return true;
+    });
+  }
+}
+
+const keyOf = (kind: string, { operator }: Replica): string => `${operator.process.name} ${kind}`;
+
+/** Every watch has stood for so long that its end is no failure, and no failure before it is remembered. */
+async function everyWatchStands(): Promise<void> {
+  const stands = ({ proxy }: Replica, kind: string) => {
+    const last = proxy.requests.findLast((request) => request.isWatch && kindOf(request) === kind);
+    return last?.endedAt === null && Date.now() - last.time > 1_100;
+  };
+  await eventually(
+    'every watch stands',
+    () => night.replicas.every((replica) => kinds.every((kind) => stands(replica, kind))),
+    60_000,
+  );
+}
+
+/**
+ * The watches of these kinds end, the next ones are refused as too old, and the lists that follow are answered so. Whoever
+ * takes such a list for a good one has a watch that stands and shows nothing, and so no reason to doubt it.
+ */
+function misread(of: readonly string[], answer: InjectedAnswer, listed: Asked): Begin {
+  const isMeant = (request: ProxiedRequest) => isListOrWatch(request) && of.includes(kindOf(request));
+  const faults = atEveryRequest(
+    (request, replica) => {
+      if (!isMeant(request)) return null;
+      if (request.isWatch) return listed.has(request, replica) ? { before: () => forEver } : { answer: tooOld };
+      listed.note(request, replica);
+      return { answer };
+    },
+    { reset: false },
+  );
+  return async (night) => {
+    const end = await faults(night);
+    for (const { proxy } of night.replicas) proxy.endStreams((asked) => asked.isWatch && isMeant(asked));
+    return end;
+  };
+}
+
+const tooOld = status(410, 'Expired');
+const forEver = new Promise<void>(() => undefined);
+
+/** What was removed, or written anywhere but where life went on. */
+function wrongWrites(since: number): string[] {
+  const writes = servingWrites(night.cluster, since);
+  const elsewhere = writes.filter(({ objectRef }) => !objectRef?.namespace?.startsWith(`${endurance.round}-`));
+  return told([...new Set([...writes.filter(({ verb }) => verb === 'delete'), ...elsewhere])]);
+}
+
+const noLists: [string, InjectedAnswer][] = [
+  ['HTML as 200', { status: 200, body: html }],
+  ['HTML as 502', { status: 502, body: html }],
+  ['a redirect to a login page', { status: 302, headers: { location: 'https://127.0.0.1:1/login' }, body: '' }],
+  ['an empty 200', { status: 200, headers: json, body: '' }],
+  ['a list without the key items', { status: 200, body: { kind: 'List', metadata: { resourceVersion: '1' } } }],
+  ['a Status as 200', { ...status(500, 'InternalError'), status: 200 }],
+  ['a gzip bomb', { status: 200, headers: { ...json, 'content-encoding': 'gzip' }, body: bomb() }],
+  ['403', status(403, 'Forbidden')],
+  ['404', status(404, 'NotFound')],
+  ['410', tooOld],
+];
+
+describe('while every list is answered with', () => {
+  beforeEach(everyWatchStands);
+
+  // An empty list of the resources would be the end of every Secret, as long as the namespaces are known.
+  const groups = isLong ? [...kinds.toReversed().map((kind) => [kind]), kinds] : [[resourcesPath], kinds];
+  const holdsMs = scaled(5_000, 1_500);
+
+  test.each(noLists)('%s, it is not read as an empty list: nothing is removed', async (_, answer) => {
+    const since = night.cluster.auditMark();
+    const listed = new Asked();
+    const [first = [], ...others] = groups;
+    const during = async () => {
+      await listed.every(first);
+      await sleep(holdsMs);
+      for (const group of others) {
+        await misread(group, answer, listed)(night);
+        await listed.every(group);
+        await sleep(holdsMs);
+      }
+      expect(wrongWrites(since)).toEqual([]);
+    };
+    expect(await endurance.under(misread(first, answer, listed), { lastsMs: 0, during })).toEqual([]);
   });
+});
+
+test('while every watch is answered with pages, empty bodies and refusals in turn, nothing is removed', async () => {
+  await everyWatchStands();
+  const since = night.cluster.auditMark();
+  let answered = 0;
+  const begin = atEveryRequest(({ isWatch }) => {
+    const [, answer] = noLists[answered % noLists.length] ?? [];
+    return isWatch && answer && ++answered ? { answer } : null;
+  });
+  const during = async () => {
+    await eventually('each has been the answer', () => answered >= noLists.length);
+    expect(wrongWrites(since)).toEqual([]);
+  };
+  expect(await endurance.under(begin, { lastsMs, during })).toEqual([]);
+});
+
+test('while every watch ends in an ERROR event 410, each kind is listed anew, and nothing is removed', async () => {
+  await everyWatchStands();
+  const body = `${JSON.stringify({ type: 'ERROR', object: tooOld.body })}\n`;
+  const listed = new Asked();
+  const since = night.cluster.auditMark();
+  const begin = atEveryRequest((request, replica) => {
+    if (request.isWatch) return { answer: { status: 200, headers: json, body } };
+    if (isListOrWatch(request)) listed.note(request, replica);
+    return null;
+  });
+  const during = async () => {
+    await listed.every(kinds);
+    expect(wrongWrites(since)).toEqual([]);
+  };
+  expect(await endurance.under(begin, { lastsMs, during })).toEqual([]);
 });
 
 describe('while every request but the lease’s is answered with', () => {
@@ -99,6 +229,7 @@ test('while every request takes two seconds, the lease’s too, the operator kee
 });
 
 test('afterwards nothing is written', async () => {
+  await everyWatchStands(); // what failed last may wait for half a minute
   expect(await endurance.afterwards()).toEqual([]);
 });
 
