@@ -1,12 +1,14 @@
 import { spawnSync } from 'node:child_process';
+import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { eventually } from '../cluster/eventually.ts';
 import { scaled } from '../cluster/scaled.ts';
-import { askForRefresh, waitForCondition } from '../cluster/served.ts';
+import { accountPath, askForRefresh, entriesOf, told, waitForCondition } from '../cluster/served.ts';
 import { TcpRelay } from '../cluster/tcpRelay.ts';
 import { Endurance, type Begin } from './endure.ts';
 import { NameServer } from './nameServer.ts';
 import { Night } from './night.ts';
+import { isTold, isToldNoMore, nobodyLeads, sumOf } from './telling.ts';
 
 // The API server and AWS are known to the operator by name alone, and the one name server is the test's. The registry's
 // own name it does not know.
@@ -146,13 +148,17 @@ describe.skipIf(whyNot !== null)('while the name server', () => {
       await askAnew();
       return () => names.broken.clear();
     };
+    const sample = 'ecr_pull_secrets_refresh_failures_total{reason="DnsFailure"}';
+    const above = await sumOf(night, sample);
+    const message = new RegExp(`: DNS does not answer for ${aws}: look at the cluster's DNS`);
     const during = async () => {
-      const { message } = await waitForCondition(night.admin, 'Refreshed', ({ status }) => status === 'False');
-      expect(message).toMatch(/DNS does not answer for .*: look at the cluster's DNS/);
+      const condition = { type: 'Refreshed', reason: 'DnsFailure', message } as const;
+      await isTold(night, { condition, metric: { sample, above } });
     };
     const before = night.ecr.issued.length;
     expect(await endurance.under(begin, { lastsMs: 500, during, calls: 1 })).toEqual([]);
     await eventually('there is a fresh token', () => night.ecr.issued.length > before);
+    await isToldNoMore(night, 'Refreshed');
     await night.whole(endurance.namespaces);
     await isReady();
   });
@@ -162,6 +168,40 @@ describe.skipIf(whyNot !== null)('while the name server', () => {
       names.broken.add(api);
       cutAll();
       return () => names.broken.clear();
+    };
+    expect(await endurance.under(begin, { lastsMs: scaled(60_000, 6_000), during: isAlive })).toEqual([]);
+  });
+
+  test('is away as connections are cut, the leader gives up its lease in time, and all goes on when it is back', async () => {
+    const foreign = [{ name: 'foreign' }];
+    let lapsed = 0;
+    const begin: Begin = async () => {
+      await names.end();
+      cutAll();
+      return async () => {
+        expect(told(night.writes(lapsed))).toEqual([]);
+        expect(entriesOf(await night.admin.read(accountPath(`${endurance.round}-b`)))).toEqual(['foreign']);
+        await names.begin();
+        const back = Date.now();
+        await night.leader();
+        expect(Date.now() - back).toBeLessThan(readyWithinMs);
+      };
+    };
+    const during = async () => {
+      await nobodyLeads(night);
+      lapsed = night.cluster.auditMark();
+      await night.admin.patch(accountPath(`${endurance.round}-b`), { imagePullSecrets: foreign });
+      await isAlive();
+    };
+    expect(await endurance.under(begin, { lastsMs: scaled(60_000, 12_000), during })).toEqual([]);
+  });
+
+  // Each connection asks for itself, few at a time: while it is so, hardly one gets through.
+  test('takes five seconds for the API server’s name as connections are cut, the operator goes on when it is quick again', async () => {
+    const begin: Begin = () => {
+      names.delaysMs.set(api, 5_000);
+      cutAll();
+      return () => names.delaysMs.clear();
     };
     expect(await endurance.under(begin, { lastsMs: scaled(60_000, 6_000), during: isAlive })).toEqual([]);
   });
@@ -201,6 +241,7 @@ describe.skipIf(whyNot !== null)('while the name server', () => {
 
 test.skipIf(whyNot !== null)('afterwards nothing is written, and AWS is left alone', async () => {
   await isReady();
+  await sleep(2_000); // the last status
   const calls = night.ecr.calls.length;
   expect(await night.quiet()).toEqual([]);
   expect(night.ecr.calls.length).toBe(calls);
