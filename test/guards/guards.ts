@@ -125,8 +125,8 @@ export const guards: readonly Guard[] = [
     line: "  if (!kind.endsWith('List') || !('items' in value)) throw noKubernetes(asked, 'no list');\n",
     instead: '',
     test: 'test/faults/answers.test.ts',
-    named: 'every list and watch is answered with',
-    fails: 'while every list and watch is answered with',
+    named: 'every list is answered with',
+    fails: 'while every list is answered with',
   },
   {
     what: 'nothing is removed on a view that is refused with 403 or 404',
