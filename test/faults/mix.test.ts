@@ -1,6 +1,7 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { isLong } from '../cluster/scaled.ts';
+import { accountPath } from '../cluster/served.ts';
 import { Endurance, type Begin } from './endure.ts';
 import { described, drawMix, noiseOf, type Incident, type MixPlan } from './mix.ts';
 import { leasePath, Night } from './night.ts';
@@ -31,9 +32,10 @@ const carryOut: Readonly<Record<Incident, (night: Night) => Promise<void> | void
   'the API server is killed and comes again': (night) => night.cluster.restartApiServer('SIGKILL'),
   'every connection is reset': ({ replicas }) => replicas.forEach(({ proxy }) => proxy.reset()),
   // Until the end, since a silent one is given up after 150 s.
-  'the watches go silent until the end': ({ replicas }) => {
+  'the watches go silent until the end': async ({ replicas, admin }) => {
     const silent = replicas.map(({ proxy }) => proxy.silence());
     if (Math.max(...silent) <= 0) throw new Error('no watch was there to go silent');
+    await admin.patch(accountPath('team-1'), { imagePullSecrets: null }); // nobody sees it before the end
   },
   'the lease is deleted': (night) => night.admin.delete(leasePath),
 };
