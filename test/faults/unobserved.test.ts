@@ -57,9 +57,16 @@ beforeEach(async () => {
   await night.whole(namespaces);
   night.mark();
   const gate = Promise.withResolvers<void>();
+  const since = new Map(night.replicas.map(({ proxy }) => [proxy, proxy.requests.length]));
   const end = await atEveryRequest(({ isWatch }) => (isWatch ? { body: coalesced(gate.promise) } : null))(night);
+  // One that opens only when the gate does would show everything.
   await eventually('every watch is open again', () =>
-    night.replicas.every(({ proxy }) => proxy.requests.slice(-50).filter(({ isWatch }) => isWatch).length >= 6),
+    night.replicas.every(({ proxy }) => {
+      const ofNow = proxy.requests
+        .slice(since.get(proxy))
+        .filter(({ isWatch, endedAt }) => isWatch && endedAt === null);
+      return new Set(ofNow.map(({ path }) => path.split('?')[0])).size >= 6;
+    }),
   );
   release = async () => {
     gate.resolve();
