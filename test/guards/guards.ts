@@ -524,10 +524,10 @@ export const guards: readonly Guard[] = [
     fails: 'refuses a foreign Secret of our name',
   },
   {
-    what: 'the policy keeps from a Secret of another type',
+    what: 'the policy keeps from a token store of another type',
     file: 'deploy/install.yaml',
     line: "!variables.secret || object == null || dyn(object).?type.orValue('')",
-    instead: "true || dyn(object).?type.orValue('')",
+    instead: "!variables.secret || variables.store || object == null || dyn(object).?type.orValue('')",
     test: 'test/cluster/rights.test.ts',
     named: 'the policy',
     fails: 'refuses the takeover under the name of the token store',
