@@ -31,19 +31,30 @@ export function dockerConfigJson(entries: ReadonlyMap<string, DockerAuth>): stri
 /** The entries of a document that we have written; what does not look like one is left out, never an error. */
 export function parseDockerConfigJson(text: string): ReadonlyMap<string, DockerAuth> {
   const entries = new Map<string, DockerAuth>();
-  for (const [host, entry] of Object.entries(authsOf(text))) {
-    const auth: unknown = (entry as { auth?: unknown } | null)?.auth;
+  const auths = authsOf(text);
+  for (const host of Object.keys(auths)) {
+    const auth: unknown = (auths[host] as { auth?: unknown } | null)?.auth;
     if (typeof auth === 'string') entries.set(host, { auth });
   }
   return entries;
 }
 
-function authsOf(text: string): object {
+function authsOf(text: string): Readonly<Record<string, unknown>> {
+  if (hasManyLists(text)) return {};
   try {
     const document: unknown = JSON.parse(text);
     const auths: unknown = (document as { auths?: unknown } | null)?.auths;
-    return typeof auths === 'object' && auths !== null ? auths : {};
+    const isObject = typeof auths === 'object' && auths !== null && !Array.isArray(auths);
+    return isObject ? (auths as Record<string, unknown>) : {};
   } catch {
     return {};
   }
+}
+
+const MOST_LISTS = 1_000; // no document of Docker's has any; a megabyte of them, one in the other, takes 28 MB to be read
+
+function hasManyLists(text: string): boolean {
+  let count = 0;
+  for (let at = text.indexOf('['); at >= 0 && count <= MOST_LISTS; at = text.indexOf('[', at + 1)) count += 1;
+  return count > MOST_LISTS;
 }

@@ -110,11 +110,15 @@ const full = (make: (i: number) => string, open: string, close: string): string 
 
 describe('the document of a pull secret, filled to the limit of the API server with', () => {
   it.each<[string, string]>([
+    ['lists in lists', '['.repeat(DATA_BYTES / 2) + ']'.repeat(DATA_BYTES / 2)],
     ['objects in objects', '{"auths":'.repeat(DATA_BYTES / 9)],
     ['lists in lists, as an entry', `{"auths":{"${host}":${'['.repeat(2 ** 18)}${']'.repeat(2 ** 18)}}}`],
+    ['hosts', full((i) => `"${i}":{"auth":""}`, '{"auths":{', '}}')],
+    ['hosts that are numbers', full((i) => `"${i * 7919}":1`, '{"auths":{', '}}')],
     ['one host again and again', full(() => `"${host}":{"auth":"x"}`, '{"auths":{', '}}')],
     ['keys of every object', full(() => '"__proto__":{"auth":"x"},"constructor":{"auth":"x"}', '{"auths":{', '}}')],
     ['keys within an entry', full((i) => `"${i}":0`, `{"auths":{"${host}":{`, '}}}')],
+    ['a list for hosts', full(() => '{"auth":"x"}', '{"auths":[', ']}')],
     ['a text for hosts', JSON.stringify({ auths: 'x'.repeat(DATA_BYTES) })],
     ['one token', JSON.stringify({ auths: { [host]: { auth: 'x'.repeat(DATA_BYTES) } } })],
     ['a number without end', `{"auths":${'9'.repeat(DATA_BYTES)}}`],
