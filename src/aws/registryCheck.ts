@@ -44,7 +44,8 @@ interface Answer {
 function verdictOf({ status, isPage, isOfRegistry }: Answer, host: string): CheckResult {
   if (status === 200 && (isOfRegistry || !isPage)) return { verdict: 'accepted' };
   if (isOfRegistry && [400, 401, 403].includes(status)) {
-    return { verdict: 'refused', message: `${host} refuses the token (HTTP ${status})` };
+    const remedy = 'look at its host and region in spec.registries, and at what answers in its place';
+    return { verdict: 'refused', message: `${host} refuses the token (HTTP ${status}): ${remedy}` };
   }
   return {
     verdict: 'unreachable',

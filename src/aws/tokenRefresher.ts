@@ -181,15 +181,18 @@ export class TokenRefresher {
   #entry(host: string): HostEntry {
     const known = this.#hosts.get(host);
     if (known) return known;
-    const { clock, random, check, onChange } = this.#o;
-    const publication = new HostPublication({
+    const { clock, random, check, onChange, metrics } = this.#o;
+    const publication: HostPublication = new HostPublication({
       host,
       clock,
       random,
       check,
       now: () => this.#o.time.now(),
       endOf: (token) => this.#endOf(token),
-      onChange: (reason) => onChange(host, reason),
+      onChange: (reason) => {
+        if (reason === 'failure' && publication.failure) metrics.refreshFailed(publication.failure.code);
+        onChange(host, reason);
+      },
     });
     const entry = { publication, unwantedFor: this.wantsHost(host) ? null : new Stopwatch(clock) };
     this.#hosts.set(host, entry);

@@ -22,7 +22,11 @@ export class Metrics {
     'region',
     'host',
   ]);
-  readonly #refreshFailures = this.#counter('refresh_failures_total', 'Refreshes of a token that failed.', ['reason']);
+  readonly #refreshFailures = this.#counter(
+    'refresh_failures_total',
+    'Refreshes that failed, and tokens that a registry refused.',
+    ['reason'],
+  );
   readonly #awsRequests = this.#counter('aws_requests_total', 'Requests to AWS by their outcome.', [
     'service',
     'operation',

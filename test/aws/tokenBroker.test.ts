@@ -514,6 +514,7 @@ describe('the check of a registry', () => {
       code: 'TokenRefused',
       message: `${HOST} refuses the token (HTTP 403)`,
     });
+    expect(bench.failures).toEqual(['TokenRefused']);
     bench.check = () => ACCEPTED;
     await bench.clock.advance(20 * SECOND);
     expect(bench.status().failure).toBeNull();

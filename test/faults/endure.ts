@@ -88,11 +88,14 @@ export class Endurance {
     const calls = night.ecr.calls.length;
     night.mark();
     const end = await begin(night);
-    const begun = Date.now();
-    await this.#live(name);
-    await o.during?.();
-    await sleep(Math.max(0, begun + o.lastsMs - Date.now()));
-    await end();
+    try {
+      const begun = Date.now();
+      await this.#live(name);
+      await o.during?.();
+      await sleep(Math.max(0, begun + o.lastsMs - Date.now()));
+    } finally {
+      await end(); // else what fails here fails every round after it
+    }
     await sleep(o.lingersMs ?? 0);
     await night.whole(this.#namespaces);
     const made = night.ecr.calls.length - calls;

@@ -300,7 +300,8 @@ export class Night {
       auth,
       Buffer.from(auth, 'base64').toString('utf8').slice('AWS:'.length),
     ]);
-    return [...tokens, ...this.#signatures(), this.ecr.env['AWS_SECRET_ACCESS_KEY'] ?? ''];
+    const keys = [this.ecr.env['AWS_SECRET_ACCESS_KEY'] ?? '', ...this.ecr.sessionSecrets];
+    return [...tokens, ...keys, ...this.#signatures()];
   }
 
   /** Of the tokens that replicas show to the API server: the rest of a JWT is no secret. */

@@ -12,7 +12,7 @@ import { HostProxy } from '../sandbox/hostProxy.ts';
 import { LoopbackServer } from '../sandbox/loopbackServer.ts';
 import { Endurance, type Begin } from './endure.ts';
 import { Night } from './night.ts';
-import { isTold, isToldNoMore, toldWithinMs } from './telling.ts';
+import { isTold, isToldNoMore, toldWithinMs, sumOf } from './telling.ts';
 
 // The registry whose `/v2/` a new token is shown to before it is published, by its true name.
 
@@ -134,9 +134,13 @@ describe('while the registry', () => {
   test('refuses a new token, the good one stays everywhere, it is told, and a later one that is let in is published', async () => {
     const refusal = said(403, ofRegistry, '{"errors":[{"code":"DENIED","message":"canary of the registry"}]}');
     const before = authIn(await night.admin.get(secretPath('team-0')));
-    const message = new RegExp(`^${ecrHost}: ${ecrHost} refuses the token \\(HTTP 403\\): the new token is held back`);
+    const message = new RegExp(
+      `^${ecrHost}: ${ecrHost} refuses the token \\(HTTP 403\\): look at its host and region .*: the new token is held back`,
+    );
+    const sample = 'ecr_pull_secrets_refresh_failures_total{reason="TokenRefused"}';
+    const metric = { sample, above: await sumOf(night, sample) };
     const during = async () => {
-      const told = await isTold(night, { condition: { type: 'Refreshed', reason: 'TokenRefused', message } });
+      const told = await isTold(night, { condition: { type: 'Refreshed', reason: 'TokenRefused', message }, metric });
       expect(told.message).not.toContain('canary');
       expect(authIn(await night.admin.get(secretPath('team-0')))).toBe(before);
     };
