@@ -124,9 +124,12 @@ export class ApiServerProxy {
   }
 
   async close(): Promise<void> {
-    this.#server.closeAllConnections();
     this.#agent.destroy();
-    await new Promise((resolve) => this.#server.close(resolve));
+    const closed = new Promise((resolve) => this.#server.close(resolve));
+    // More than once: one whose handshake is under way is none yet, and a watch on it would last.
+    const closing = setInterval(() => this.#server.closeAllConnections(), 50);
+    await closed;
+    clearInterval(closing);
   }
 
   #pass(incoming: IncomingMessage, response: ServerResponse): void {
