@@ -282,6 +282,7 @@ export class Controller {
     try {
       const deleted = await this.#book.settle();
       this.#enqueueSelected(deleted, 'urgent', (name) => this.#removals.waited(name));
+      if (deleted.length > 0) this.#reconsider(); // what they held, they held everywhere
     } catch (error) {
       this.#options.log.warn({ err: error }, 'the CustomResourceDefinition could not be read: removals wait');
     }

@@ -87,65 +87,76 @@ async function timeToServe(w: World, namespace: string): Promise<number> {
   return performance.now() - started;
 }
 
-it(`beside each of ${samples.length} bad resources twenty good ones are served on time, and the bad one heals when it is mended`, async () => {
-  const clock = fastClock(5);
-  const options = { crd: false, manifests: [openCrd()], validateCustom: () => [], now: () => clock.now() };
-  const ofBad = samples.map((_, i) => `bad-${i}`); // each has a namespace that no other selects
-  await using w = await startWorld({ ...options, namespaces: [...good.map((name) => `${name}-old`), ...ofBad] });
-  const operator = await w.operator({ clock, args: ['--removal-delay=20ms'] });
-  for (const name of good) put(w, name, specFor(name));
-  for (const name of good) await w.ready(name);
-  await w.quiet();
-  const old = good.map((name) => `${name}-old`);
-  const before = w.published(...old);
-  const calls = w.tokenCalls();
+// Most of the time is spent waiting for what is told: several worlds at a time.
+const parts = Array.from({ length: 4 }, (_, part) => samples.filter((_, index) => index % 4 === part));
 
-  const mended: Promise<void>[] = [];
-  for (const [i, sample] of samples.entries()) {
-    const [what] = sample;
-    const bad = `a-bad-${i}`; // the first in order
-    await putBad(w, bad, sample);
-    const namespace = `${oneOf(good)}-${i}`;
-    expect({ what, namespace, ms: await timeToServe(w, namespace) }).toMatchObject({
-      ms: expect.toSatisfy((ms: number) => ms < MOST_MS) as number,
-    });
-    // Where the machine is slow, the new namespace was awaited for a moment, and the status said so.
+it.concurrent.each(parts.map((part) => [part.length, part] as const))(
+  `beside each of %i of the ${samples.length} bad resources twenty good ones are served on time, and the bad one heals when it is mended`,
+  async (_, part) => {
+    const clock = fastClock(5);
+    const options = { crd: false, manifests: [openCrd()], validateCustom: () => [], now: () => clock.now() };
+    const ofBad = part.map((_, i) => `bad-${i}`); // each has a namespace that no other selects
+    await using w = await startWorld({ ...options, namespaces: [...good.map((name) => `${name}-old`), ...ofBad] });
+    const operator = await w.operator({ clock, args: ['--removal-delay=20ms'] });
+    for (const name of good) put(w, name, specFor(name));
     for (const name of good) await w.ready(name);
-    expect({ what, isServed: w.secret(`bad-${i}`) !== null }).toEqual({ what, isServed: false });
-    put(w, bad, { ...specFor('bad'), namespaces: { names: [`bad-${i}`] } });
-    mended.push(
-      Promise.all([w.ready(bad), w.served(`bad-${i}`)]).then(() => w.admin.delete(`${resourcesPath}/${bad}`)),
-    );
-  }
-  await Promise.all(mended);
-  const isEmpty = (name: string): boolean => w.secret(name) === null && w.entries(name).length === 0;
-  await eventually('all of theirs are empty again', () => ofBad.every(isEmpty));
-  await w.quiet();
-  expect(w.published(...old)).toEqual(before);
-  expect(w.tokenCalls()).toBe(calls);
-  expect(operator.lines().filter(({ level }) => level === 'error')).toEqual([]);
-}, 60_000);
+    await w.quiet();
+    const old = good.map((name) => `${name}-old`);
+    const before = w.published(...old);
+    const calls = w.tokenCalls();
 
-it(`beside all ${samples.length} bad resources at once, twenty good ones are refreshed as each refresh falls due`, async () => {
-  const clock = fastClock(12);
-  const options = { crd: false, manifests: [openCrd()], validateCustom: () => [], now: () => clock.now() };
-  const lifeMs = 60_000;
-  const old = good.map((name) => `${name}-old`);
-  await using w = await startWorld({ ...options, aws: { tokenLifeMs: lifeMs }, namespaces: old });
-  await w.operator({ clock, args: ['--removal-delay=20ms'] });
-  for (const name of good) put(w, name, specFor(name));
-  await w.served(...old);
-  await Promise.all(samples.map((sample, i) => putBad(w, `a-bad-${i}`, sample)));
-  const { tokens } = w.sandbox.aws;
-  const first = tokens.all.length;
-  const leftMs = (namespace: string): number =>
-    (tokens.get(w.auths(namespace)[host]?.auth ?? '')?.expiresAt ?? 0) - clock.now();
-  await eventually('two more tokens have come', () => {
-    for (const namespace of old) {
-      expect({ namespace, leftMs: leftMs(namespace) }).toMatchObject({
-        leftMs: expect.toSatisfy((ms: number) => ms > lifeMs / 10) as number, // due at half of it
+    const mended: Promise<void>[] = [];
+    for (const [i, sample] of part.entries()) {
+      const [what] = sample;
+      const bad = `a-bad-${i}`; // the first in order
+      await putBad(w, bad, sample);
+      const namespace = `${oneOf(good)}-${i}`;
+      expect({ what, namespace, ms: await timeToServe(w, namespace) }).toMatchObject({
+        ms: expect.toSatisfy((ms: number) => ms < MOST_MS) as number,
       });
+      // Where the machine is slow, the new namespace was awaited for a moment, and the status said so.
+      for (const name of good) await w.ready(name);
+      expect({ what, isServed: w.secret(`bad-${i}`) !== null }).toEqual({ what, isServed: false });
+      put(w, bad, { ...specFor('bad'), namespaces: { names: [`bad-${i}`] } });
+      mended.push(
+        Promise.all([w.ready(bad), w.served(`bad-${i}`)]).then(() => w.admin.delete(`${resourcesPath}/${bad}`)),
+      );
     }
-    return tokens.all.length >= first + 2;
-  });
-}, 60_000);
+    await Promise.all(mended);
+    const isEmpty = (name: string): boolean => w.secret(name) === null && w.entries(name).length === 0;
+    await eventually('all of theirs are empty again', () => ofBad.every(isEmpty));
+    await w.quiet();
+    expect(w.published(...old)).toEqual(before);
+    expect(w.tokenCalls()).toBe(calls);
+    expect(operator.lines().filter(({ level }) => level === 'error')).toEqual([]);
+  },
+  60_000,
+);
+
+it.concurrent(
+  `beside all ${samples.length} bad resources at once, twenty good ones are refreshed as each refresh falls due`,
+  async () => {
+    const clock = fastClock(12);
+    const options = { crd: false, manifests: [openCrd()], validateCustom: () => [], now: () => clock.now() };
+    const lifeMs = 60_000;
+    const old = good.map((name) => `${name}-old`);
+    await using w = await startWorld({ ...options, aws: { tokenLifeMs: lifeMs }, namespaces: old });
+    await w.operator({ clock, args: ['--removal-delay=20ms'] });
+    for (const name of good) put(w, name, specFor(name));
+    await w.served(...old);
+    await Promise.all(samples.map((sample, i) => putBad(w, `a-bad-${i}`, sample)));
+    const { tokens } = w.sandbox.aws;
+    const first = tokens.all.length;
+    const leftMs = (namespace: string): number =>
+      (tokens.get(w.auths(namespace)[host]?.auth ?? '')?.expiresAt ?? 0) - clock.now();
+    await eventually('two more tokens have come', () => {
+      for (const namespace of old) {
+        expect({ namespace, leftMs: leftMs(namespace) }).toMatchObject({
+          leftMs: expect.toSatisfy((ms: number) => ms > lifeMs / 10) as number, // due at half of it
+        });
+      }
+      return tokens.all.length >= first + 2;
+    });
+  },
+  60_000,
+);

@@ -32,6 +32,20 @@ describe.concurrent('removal', () => {
     ]);
   });
 
+  it('goes on where a resource that held its host everywhere is known to be deleted', async () => {
+    await using w = await startWorld({ namespaces: ['team-a', 'team-b', 'team-c'] });
+    await w.operator({ args: ['--removal-delay=400ms'] });
+    w.apply({ namespaces: { names: ['team-a', 'team-c'] } }, 'first');
+    w.apply({ namespaces: { names: ['team-b'] } }, 'second');
+    await w.served('team-a', 'team-b', 'team-c');
+    await staysSo(2_500, () => true); // whatever has all looked at after a start is over
+    w.apply({ namespaces: { names: ['team-c'] } }, 'first');
+    await staysSo(200, () => w.isServed('team-a'));
+    w.admin.delete(`${resourcesPath}/second`);
+    await eventually('both are empty', () => w.secret('team-a') === null && w.secret('team-b') === null);
+    expect(w.isServed('team-c')).toBe(true);
+  });
+
   it('what was deleted while the operator was down is removed after its start', async () => {
     await using w = await startWorld();
     const first = await w.operator({ args: ['--removal-delay=50ms'] });
