@@ -7,7 +7,7 @@ import { operatorName } from '../api/groupVersion.ts';
 import { AuthorizationTokenSource } from '../aws/authorizationToken.ts';
 import { createRegistryDispatcher } from '../aws/registryTransport.ts';
 import { checkRegistry } from '../aws/registryCheck.ts';
-import { TokenBroker, type StoredToken } from '../aws/tokenBroker.ts';
+import { TokenBroker } from '../aws/tokenBroker.ts';
 import { sleep, systemClock, type Clock, type Random } from '../clock.ts';
 import { createCaches } from '../controller/caches.ts';
 import { Controller } from '../controller/controller.ts';
@@ -95,12 +95,13 @@ export async function startOperator(options: RunOptions, surroundings: Surroundi
   const registryDispatcher = createRegistryDispatcher(env);
   // The server's clock: AWS' own once it has answered, before that the API server's.
   const serverNow = (): number => clock.now() + (source.serverTimeOffsetMs() ?? client.serverTimeOffsetMs ?? 0);
-  const tokenStore = new TokenStore({ client, namespace });
+  const stopping = new AbortController();
+  const tokenStore = new TokenStore({ client, clock, random, log, namespace });
   const broker = new TokenBroker({
     ...{ clock, random, source, serverNow, log, metrics, isLeader },
     check: (host, auth, signal) => checkRegistry({ host, auth, signal, dispatcher: registryDispatcher }),
     onChange: (change) => controller.tokensChanged(change),
-    persist: (tokens) => void saveTokens(tokens),
+    persist: (tokens) => void tokenStore.keep(tokens, { beforeSend: assertLeading, signal: stopping.signal }),
   });
 
   const events = new EventRecorder({
@@ -171,20 +172,12 @@ export async function startOperator(options: RunOptions, surroundings: Surroundi
     await broker.stop();
   }
 
-  async function saveTokens(tokens: readonly StoredToken[]): Promise<void> {
-    try {
-      await tokenStore.save(tokens, assertLeading);
-    } catch (error) {
-      if (outcomeOf(error).kind !== 'Stopped')
-        log.warn({ err: error }, 'the tokens could not be stored: the next start asks AWS');
-    }
-  }
-
   return {
     healthPort: health?.port ?? null,
     metricsPort: scrape?.port ?? null,
     async stop() {
       log.info({ identity }, 'stopping');
+      stopping.abort();
       guard.stop();
       await broker.stop();
       await controller.stop();

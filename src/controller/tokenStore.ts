@@ -1,28 +1,41 @@
 import { fieldManager, labels, tokenStoreName, tokenStoreType } from '../api/groupVersion.ts';
 import type { StoredToken } from '../aws/tokenBroker.ts';
+import { sleep, type Clock, type Random } from '../clock.ts';
+import { outcomeOf } from '../errors.ts';
 import { ApiStatusError } from '../kube/apiStatusError.ts';
+import { Backoff } from '../kube/backoff.ts';
 import type { KubeClient } from '../kube/client.ts';
+import type { Logger } from '../observability/log.ts';
 
 // A Secret takes 1 MiB. What does not fit costs one AWS call at the next start.
 const LIMIT_BYTES = 900 * 1024;
 const DATA_KEY = 'tokens.json';
+
+export interface TokenStoreOptions {
+  readonly client: Pick<KubeClient, 'request'>;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Logger;
+  readonly namespace: string;
+}
 
 /**
  * The tokens in one Secret of the operator's own namespace: after a restart, a failover or while AWS is away, new
  * namespaces are served at once.
  */
 export class TokenStore {
-  readonly #client: Pick<KubeClient, 'request'>;
-  readonly #namespace: string;
+  readonly #options: TokenStoreOptions;
+  readonly #backoff: Backoff;
+  #toKeep: readonly StoredToken[] | null = null;
 
-  constructor(options: { client: Pick<KubeClient, 'request'>; namespace: string }) {
-    this.#client = options.client;
-    this.#namespace = options.namespace;
+  constructor(options: TokenStoreOptions) {
+    this.#options = options;
+    this.#backoff = new Backoff(options);
   }
 
   async load(): Promise<StoredToken[]> {
     try {
-      const secret = await this.#client.request<{ data?: Record<string, string> }>({
+      const secret = await this.#options.client.request<{ data?: Record<string, string> }>({
         method: 'GET',
         path: this.#path,
       });
@@ -33,8 +46,42 @@ export class TokenStore {
     }
   }
 
+  /**
+   * Stores these, however often it takes: a leader that dies before it would leave its tokens to nobody. What is kept
+   * after them takes their place.
+   */
+  async keep(tokens: readonly StoredToken[], o: { beforeSend: () => void; signal: AbortSignal }): Promise<void> {
+    const isAtIt = this.#toKeep !== null;
+    this.#toKeep = tokens;
+    if (isAtIt) return;
+    while (this.#toKeep !== null) {
+      const next: readonly StoredToken[] = this.#toKeep;
+      const isDone = await this.#isKept(next, o);
+      if ((isDone && this.#toKeep === next) || o.signal.aborted) this.#toKeep = null;
+    }
+  }
+
+  async #isKept(
+    tokens: readonly StoredToken[],
+    { beforeSend, signal }: { beforeSend: () => void; signal: AbortSignal },
+  ): Promise<boolean> {
+    const { clock, log } = this.#options;
+    try {
+      await this.save(tokens, beforeSend);
+      this.#backoff.reset();
+      return true;
+    } catch (error) {
+      const outcome = outcomeOf(error);
+      if (outcome.kind === 'Stopped') return true; // they are the next leader's to keep
+      log.warn({ err: error }, 'the tokens could not be stored: who leads next would ask AWS');
+      const leastMs = outcome.kind === 'Throttled' ? outcome.retryAfterMs : 0;
+      await sleep(clock, Math.max(this.#backoff.next(), leastMs), signal);
+      return false;
+    }
+  }
+
   async save(tokens: readonly StoredToken[], beforeSend: () => void): Promise<void> {
-    await this.#client.request({
+    await this.#options.client.request({
       method: 'PATCH',
       patch: 'apply',
       path: this.#path,
@@ -43,7 +90,11 @@ export class TokenStore {
         apiVersion: 'v1',
         kind: 'Secret',
         type: tokenStoreType,
-        metadata: { name: tokenStoreName, namespace: this.#namespace, labels: { [labels.managedBy]: fieldManager } },
+        metadata: {
+          name: tokenStoreName,
+          namespace: this.#options.namespace,
+          labels: { [labels.managedBy]: fieldManager },
+        },
         data: { [DATA_KEY]: Buffer.from(JSON.stringify(whatFits(tokens))).toString('base64') },
       },
       metadataOnly: true,
@@ -52,7 +103,7 @@ export class TokenStore {
   }
 
   get #path(): string {
-    return `/api/v1/namespaces/${this.#namespace}/secrets/${tokenStoreName}`;
+    return `/api/v1/namespaces/${this.#options.namespace}/secrets/${tokenStoreName}`;
   }
 }
 

@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import type { Fault, ProxiedRequest } from '../cluster/apiServerProxy.ts';
+import { eventually } from '../cluster/eventually.ts';
 import {
   accountPath,
   createNamespace,
@@ -133,13 +134,20 @@ export class Endurance {
   async #live(name: string): Promise<void> {
     const { admin } = this.#night;
     await this.#make(`${name}-c`);
-    await admin.delete(secretPath(`${name}-a`));
-    await admin.patch(accountPath(`${name}-b`), { imagePullSecrets: [{ name: 'foreign' }] });
-    await admin.patch(accountPath('team-0'), { metadata: { labels: { round: name } } });
+    await surviving(() => admin.delete(secretPath(`${name}-a`)));
+    await surviving(() => admin.patch(accountPath(`${name}-b`), { imagePullSecrets: [{ name: 'foreign' }] }));
+    await surviving(() => admin.patch(accountPath('team-0'), { metadata: { labels: { round: name } } }));
   }
 
   async #make(...names: readonly string[]): Promise<void> {
-    for (const name of names) await createNamespace(this.#night.admin, name);
+    for (const name of names) {
+      let tries = 0;
+      await surviving(async () => {
+        const isAgain = (tries += 1) > 1;
+        const isThere = isAgain && (await this.#night.admin.get(`/api/v1/namespaces/${name}`)) !== null;
+        if (!isThere) await createNamespace(this.#night.admin, name);
+      });
+    }
     this.#namespaces.push(...names);
   }
 
@@ -147,6 +155,11 @@ export class Endurance {
     const name = `round-${this.#rounds}-`;
     return new Map([...this.#night.counts()].map(([key, count]) => [key.replace(name, 'round-'), count]));
   }
+}
+
+/** A write of ours, whatever becomes of the API server meanwhile: it may be what the fault kills. */
+async function surviving(write: () => Promise<unknown>): Promise<void> {
+  await eventually('life goes on', async () => (await write(), true), 30_000);
 }
 
 /** The same fault at every request of every replica, from now on; connections that are open are reset, so that it meets watches, too. */

@@ -270,10 +270,12 @@ export class Night {
     return token === undefined ? null : { host: ecrHost, ...token };
   }
 
+  // A cable that is dead holds back what was sent in time; what comes of it is up to the version that the write names.
   #seenWrites(): { holder: string; path: string; time: number }[] {
-    return this.#replicas.flatMap(({ proxy }) =>
+    return this.#replicas.flatMap(({ proxy, isBehindNetwork }) =>
       proxy.requests
         .filter((request) => request.time >= this.#timeline.time && needsLease(request))
+        .filter(({ status }) => !isBehindNetwork || status === null || status < 400)
         .map(({ path, time }) => ({ holder: proxy.holder ?? 'a replica that never asked for the lease', path, time })),
     );
   }

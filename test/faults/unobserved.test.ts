@@ -69,6 +69,7 @@ beforeEach(async () => {
     }),
   );
   release = async () => {
+    await sleep(500); // what happened last is held, too
     gate.resolve();
     await end();
   };

@@ -1,5 +1,7 @@
 import { describe, expect, it } from 'vitest';
 import { eventually } from '../cluster/eventually.ts';
+import { fastClock } from '../fastClock.ts';
+import { unavailable } from '../sandbox/faults.ts';
 import { staysSo, startWorld } from './world.ts';
 
 describe.concurrent('restart', () => {
@@ -70,6 +72,23 @@ describe.concurrent('restart', () => {
 });
 
 describe.concurrent('two replicas', () => {
+  it('tokens that could not be stored are stored as soon as they can be, and the next leader has them', async () => {
+    const clock = fastClock(20);
+    await using w = await startWorld({ now: () => clock.now() });
+    let refused = 0;
+    w.api.faults = ({ name, verb }) =>
+      name === 'ecr-pull-tokens' && verb === 'patch' && (refused += 1) <= 3 ? unavailable() : null;
+    const first = await w.operator({ clock });
+    w.apply();
+    await w.served('team-a', 'team-b');
+    await eventually('the tokens are stored', () => w.secret(w.sandbox.namespace, 'ecr-pull-tokens'));
+    await first.stop();
+    await w.operator({ clock });
+    w.createNamespace('team-c');
+    await w.served('team-c');
+    expect([refused, w.tokenCalls()]).toEqual([4, 1]);
+  });
+
   it('one of them leads; when it ends the other goes on without a call or a write', async () => {
     await using w = await startWorld();
     const one = await w.operator();
