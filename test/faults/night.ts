@@ -270,12 +270,18 @@ export class Night {
     return token === undefined ? null : { host: ecrHost, ...token };
   }
 
-  // A cable that is dead holds back what was sent in time; what comes of it is up to the version that the write names.
   #seenWrites(): { holder: string; path: string; time: number }[] {
+    const done = this.#tried(this.#timeline.audit).filter(({ responseStatus }) => (responseStatus?.code ?? 500) < 400);
+    // A cable that is dead holds back what was sent in time: it counts where the API server has done it all the same.
+    const isDone = ({ path, time }: { path: string; time: number }): boolean =>
+      done.some(
+        ({ requestURI, requestReceivedTimestamp }) =>
+          requestURI === path && Math.abs(Date.parse(requestReceivedTimestamp) - time) < 2_000,
+      );
     return this.#replicas.flatMap(({ proxy, isBehindNetwork }) =>
       proxy.requests
         .filter((request) => request.time >= this.#timeline.time && needsLease(request))
-        .filter(({ status }) => !isBehindNetwork || status === null || status < 400)
+        .filter((request) => !isBehindNetwork || isDone(request))
         .map(({ path, time }) => ({ holder: proxy.holder ?? 'a replica that never asked for the lease', path, time })),
     );
   }
