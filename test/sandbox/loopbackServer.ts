@@ -1,6 +1,6 @@
 import { createServer, type RequestListener, type Server } from 'node:http';
 import { createServer as createTlsServer } from 'node:https';
-import type { AddressInfo } from 'node:net';
+import { freePort } from '../cluster/freePort.ts';
 
 /**
  * A server on a free port of 127.0.0.1 that can go down and come up again on the same port. Down, its port is closed
@@ -37,13 +37,14 @@ export class LoopbackServer {
 
   async up(): Promise<void> {
     if (this.#server) return;
+    // Not one of the kernel's choice: while it is down, those go to whoever connects anywhere.
+    this.#port ||= await freePort();
     const server = this.#tls ? createTlsServer(this.#tls, this.#listener) : createServer(this.#listener);
     this.#server = server;
     await new Promise<void>((resolve, reject) => {
       server.once('error', reject);
       server.listen(this.#port, '127.0.0.1', resolve);
     });
-    this.#port = (server.address() as AddressInfo).port;
   }
 
   async down(): Promise<void> {
