@@ -111,6 +111,7 @@ export class Endurance {
   /** Invariant 4, for all of them: at the end nothing is written any more, and nothing was to the namespaces of rounds that were over. */
   async afterwards(): Promise<string[]> {
     await this.#isTold();
+    await sleep(2_000); // the events of it
     const now = await this.#night.quiet();
     const late = this.#over.flatMap(({ since, name }) =>
       // An event comes after what it tells of.
