@@ -1,4 +1,5 @@
 import type { Write } from '../core/diffNamespace.ts';
+import type { Store } from '../kube/store.ts';
 import { secretPath, serviceAccountPath } from './applyWrites.ts';
 import type { Cache, RemovalCaches } from './caches.ts';
 
@@ -27,21 +28,25 @@ export class OwnWrites {
   }
 
   /** Resolves when the watch has shown the write, or after a while; at once where it cannot show anything. */
-  async seen(namespace: string, written: Written, resourceVersion: string): Promise<void> {
-    const cache = this.#cacheOf(written);
-    if (!cache) return;
-    const waitMs = isUp(cache) ? SEEN_MS : 0;
-    const isSeen = await cache.store.waitFor(`${namespace}/${written.name}`, resourceVersion, waitMs);
-    if (!isSeen) this.#noteUnseen(namespace, written);
+  seen(namespace: string, written: Written, resourceVersion: string): Promise<void> {
+    return this.#shown(namespace, written, (store, key, waitMs) => store.waitFor(key, resourceVersion, waitMs));
   }
 
   /** The same of a deletion: the watch no longer shows the Secret at this resourceVersion. */
-  async seenGone(namespace: string, secretName: string, resourceVersion: string): Promise<void> {
-    const written: Written = { kind: 'Secret', name: secretName };
+  seenGone(namespace: string, name: string, resourceVersion: string): Promise<void> {
+    return this.#shown(namespace, { kind: 'Secret', name }, (store, key, waitMs) =>
+      store.waitForEndOf(key, resourceVersion, waitMs),
+    );
+  }
+
+  async #shown(
+    namespace: string,
+    written: Written,
+    wait: (store: Store<unknown>, key: string, waitMs: number) => Promise<boolean>,
+  ): Promise<void> {
     const cache = this.#cacheOf(written);
     if (!cache) return;
-    const waitMs = isUp(cache) ? SEEN_MS : 0;
-    const isSeen = await cache.store.waitForEndOf(`${namespace}/${secretName}`, resourceVersion, waitMs);
+    const isSeen = await wait(cache.store, `${namespace}/${written.name}`, isUp(cache) ? SEEN_MS : 0);
     if (!isSeen) this.#noteUnseen(namespace, written);
   }
 

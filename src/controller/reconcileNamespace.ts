@@ -49,7 +49,7 @@ export async function reconcileNamespace(name: string, context: ReconcileContext
   if (view.diff.isRemovalPending) {
     const answer = await context.removals.mayRemove(name);
     // What was seen before the wait may be old by now.
-    view = (await lookCloselyAt(name, context, answer.mayRemove)) ?? view;
+    view = (answer.mayRemove ? await lookCloselyAt(name, context, true) : lookAt(name, context, false)) ?? view;
     requeueMs = answer.mayRemove ? null : answer.retryMs;
   } else {
     context.removals.settled(name);

@@ -67,7 +67,7 @@ export class TokenStore {
   ): Promise<boolean> {
     const { clock, log } = this.#options;
     try {
-      await this.save(tokens, beforeSend);
+      await this.#save(tokens, beforeSend);
       this.#backoff.reset();
       return true;
     } catch (error) {
@@ -80,7 +80,7 @@ export class TokenStore {
     }
   }
 
-  async save(tokens: readonly StoredToken[], beforeSend: () => void): Promise<void> {
+  async #save(tokens: readonly StoredToken[], beforeSend: () => void): Promise<void> {
     await this.#options.client.request({
       method: 'PATCH',
       patch: 'apply',

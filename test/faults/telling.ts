@@ -22,6 +22,7 @@ interface ToldEvent extends KubeObject {
   type: string;
   reason: string;
   note: string;
+  action?: string;
 }
 
 /** Of all replicas that run: the leader counts what it tries, and who leads may change. */
@@ -66,11 +67,8 @@ export async function isToldNoMore(night: Night, type: 'Ready' | 'Refreshed'): P
 // later, so it is looked for by its words.
 async function isInEvents({ admin }: Night, { type, reason, message }: Condition): Promise<boolean> {
   const query = { fieldSelector: 'regarding.kind=ClusterECRPullSecret,regarding.name=production' };
-  const events = await admin.list<ToldEvent & { action?: string }>(
-    '/apis/events.k8s.io/v1/namespaces/default/events',
-    query,
-  );
-  const isIt = (event: ToldEvent & { action?: string }) =>
+  const events = await admin.list<ToldEvent>('/apis/events.k8s.io/v1/namespaces/default/events', query);
+  const isIt = (event: ToldEvent) =>
     event.type === 'Warning' && event.reason === reason && event.action === type && event.note === message;
   return events.some(isIt);
 }

@@ -11,21 +11,26 @@ import { startWorld, staysSo, type World } from './world.ts';
 const path = '/api/v1/namespaces/team-c/secrets/ecr-pull';
 const account = '/api/v1/namespaces/team-c/serviceaccounts/default';
 
-function refused({ api }: World): void {
-  const isBlind = (verb: string) => verb === 'watch' || verb === 'list';
-  api.faults = ({ resource, verb }) => (resource === 'secrets' && isBlind(verb) ? unavailable() : null);
-  api.cutWatches({ of: 'secrets' });
-}
+type Kind = 'secrets' | 'serviceaccounts';
 
-function silent({ api }: World): void {
-  api.silenceWatches({ of: 'secrets' });
-}
+const refused =
+  (kind: Kind) =>
+  ({ api }: World): void => {
+    const isBlind = (verb: string) => verb === 'watch' || verb === 'list';
+    api.faults = ({ resource, verb }) => (resource === kind && isBlind(verb) ? unavailable() : null);
+    api.cutWatches({ of: kind });
+  };
 
-/** The ServiceAccount changes ten times, and each time the namespace is looked at; a second is twenty of the operator's. */
-async function lookedAtAgain(w: World): Promise<void> {
+const silent =
+  (kind: Kind) =>
+  ({ api }: World): void =>
+    api.silenceWatches({ of: kind });
+
+/** Something in the namespace changes so many times, and each time it is looked at; a second is twenty of the operator's. */
+async function lookedAtAgain(w: World, path = account, times = 10): Promise<void> {
   let changes = 0;
-  await staysSo(1_000, () => {
-    if (changes < 10) w.admin.merge(account, { metadata: { labels: { change: String((changes += 1)) } } }, 'other');
+  await staysSo(times * 100, () => {
+    if (changes < times) w.admin.merge(path, { metadata: { labels: { change: String((changes += 1)) } } }, 'other');
     return true;
   });
 }
@@ -47,7 +52,10 @@ describe.concurrent('while the watch of Secrets is down, the operator', () => {
     return first;
   };
 
-  it.each([refused, silent])('makes a Secret once, and tells of no repair that was none: %o', async (blind) => {
+  it.each([
+    ['refused', refused('secrets')],
+    ['silent', silent('secrets')],
+  ] as const)('makes a Secret once, and tells of no repair that was none: %s', async (_, blind) => {
     const clock = fastClock(20);
     await using w = await startWorld({ now: () => clock.now() });
     await begin(w, clock);
@@ -69,7 +77,7 @@ describe.concurrent('while the watch of Secrets is down, the operator', () => {
     await using w = await startWorld({ now: () => clock.now() });
     const first = await begin(w, clock);
     await w.operator({ clock });
-    refused(w);
+    refused('secrets')(w);
     w.createNamespace('team-c');
     await w.served('team-c');
     await first.stop();
@@ -81,18 +89,15 @@ describe.concurrent('while the watch of Secrets is down, the operator', () => {
 });
 
 describe.concurrent('while the watch of ServiceAccounts is down, the operator', () => {
-  const isBlind = (verb: string) => verb === 'watch' || verb === 'list';
-  const refuse = ({ api }: World): void => {
-    api.faults = ({ resource, verb }) => (resource === 'serviceaccounts' && isBlind(verb) ? unavailable() : null);
-    api.cutWatches({ of: 'serviceaccounts' });
-  };
-  const silence = ({ api }: World): void => api.silenceWatches({ of: 'serviceaccounts' });
   const namespace = '/api/v1/namespaces/team-c';
   const patches = ({ api, sandbox }: World): number =>
     api.audit.of({ user: sandbox.operatorUser, resource: 'serviceaccounts', verb: 'patch', namespace: 'team-c' })
       .length;
 
-  it.each([refuse, silence])('writes an entry once, however often it looks: %o', async (blind) => {
+  it.each([
+    ['refused', refused('serviceaccounts')],
+    ['silent', silent('serviceaccounts')],
+  ] as const)('writes an entry once, however often it looks: %s', async (_, blind) => {
     const clock = fastClock(20);
     await using w = await startWorld({ now: () => clock.now() });
     await w.operator({ clock });
@@ -104,11 +109,7 @@ describe.concurrent('while the watch of ServiceAccounts is down, the operator', 
     blind(w);
     w.admin.merge(namespace, { metadata: { annotations: { [annotations.ignore]: null } } });
     await w.served('team-c');
-    let changes = 0;
-    await staysSo(1_000, () => {
-      if (changes < 10) w.admin.merge(namespace, { metadata: { labels: { change: String((changes += 1)) } } });
-      return true;
-    });
+    await lookedAtAgain(w, namespace);
     expect(patches(w)).toBe(1);
   });
 });
@@ -120,17 +121,12 @@ it('while the watches of Secrets and ServiceAccounts are silent, the operator re
   w.apply();
   await w.served('team-a', 'team-b');
   await w.ready();
-  w.api.silenceWatches({ of: 'secrets' });
-  w.api.silenceWatches({ of: 'serviceaccounts' });
+  for (const kind of ['secrets', 'serviceaccounts'] as const) silent(kind)(w);
   const namespace = '/api/v1/namespaces/team-a';
   const mark = w.api.audit.mark();
   w.admin.merge(namespace, { metadata: { annotations: { [annotations.ignore]: 'true' } } });
   await eventually('nothing of ours is left', () => w.secret('team-a') === null && w.entries('team-a').length === 0);
-  let changes = 0;
-  await staysSo(2_000, () => {
-    if (changes < 20) w.admin.merge(namespace, { metadata: { labels: { change: String((changes += 1)) } } });
-    return true;
-  });
+  await lookedAtAgain(w, namespace, 20);
   const writes = w.api.audit.since(mark).fanOutWrites({ user: w.sandbox.operatorUser });
   expect(writes.map(({ verb, resource }) => `${verb} ${resource}`)).toEqual([
     'patch serviceaccounts',

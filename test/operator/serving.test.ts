@@ -100,13 +100,18 @@ describe.concurrent("what is somebody else's", () => {
     data: { '.dockerconfigjson': Buffer.from('{"auths":{}}').toString('base64') },
   };
 
-  it('in a namespace that is no longer selected is told no more', async () => {
-    await using w = await startWorld();
+  const startBlocked = async () => {
+    const w = await startWorld();
     w.admin.create(foreign);
     await w.operator();
     w.apply();
     await w.served('team-b');
     await eventually('it is told', () => w.condition('Blocked')?.status === 'True');
+    return w;
+  };
+
+  it('in a namespace that is no longer selected is told no more', async () => {
+    await using w = await startBlocked();
     await staysSo(3_000, () => true); // what was scheduled at the start is over
     w.admin.merge('/api/v1/namespaces/team-a', { metadata: { annotations: { [annotations.ignore]: 'true' } } });
     await eventually('it is told no more', () => w.condition('Blocked') === undefined);
@@ -114,12 +119,7 @@ describe.concurrent("what is somebody else's", () => {
   });
 
   it('a Secret of our name stays, is told, and is taken over by one label', async () => {
-    await using w = await startWorld();
-    w.admin.create(foreign);
-    await w.operator();
-    w.apply();
-    await w.served('team-b');
-    await eventually('it is told', () => w.condition('Blocked')?.status === 'True');
+    await using w = await startBlocked();
     await w.ready(); // one tenant holds nobody up
     // It may bear that label with another value, such as Helm's.
     expect(w.condition('Blocked')?.message).toContain(
