@@ -100,9 +100,13 @@ class Rounds {
   }
 
   #killing(first: () => Promise<void> | void): Fault {
+    const dead = Promise.withResolvers<void>();
+    // Known at once: the round may be over before the operator is dead, and the next one is not to live in the next round.
+    this.#restart = dead.promise.then(() => this.start());
     const end = async () => {
       await first();
-      await this.#end();
+      dead.resolve(night.killAll());
+      await dead.promise;
     };
     return this.#kill?.when === 'before' ? { before: end, drop: 'request' } : { after: end, drop: 'answer' };
   }
@@ -113,11 +117,6 @@ class Rounds {
     const write = `${name} (${alike + 1})`;
     this.writes.push(write);
     return write;
-  }
-
-  async #end(): Promise<void> {
-    await night.killAll();
-    this.#restart = this.start();
   }
 }
 

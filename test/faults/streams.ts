@@ -1,4 +1,4 @@
-import { setTimeout as sleep } from 'node:timers/promises';
+import { setImmediate as turn, setTimeout as sleep } from 'node:timers/promises';
 import type { Random } from '../../src/clock.ts';
 
 // What becomes of the bytes of a watch on their way. Where one of these throws, the connection is reset.
@@ -37,13 +37,16 @@ function linesIn(bytes: Buffer): number {
   return bytes.reduce((count, byte) => count + (byte === 0x0a ? 1 : 0), 0);
 }
 
-/** The same bytes in pieces of this many, within lines and within characters. */
+/**
+ * The same bytes in pieces of this many, within lines and within characters. One at each turn of the event loop: a timer
+ * takes a millisecond, and a watch that is seconds behind would be another fault.
+ */
 export function inPieces(size: number): Transform {
   return async function* (bytes) {
     for await (const chunk of bytes) {
       for (let at = 0; at < chunk.length; at += size) {
         yield chunk.subarray(at, at + size);
-        await sleep(0);
+        await turn();
       }
     }
   };
