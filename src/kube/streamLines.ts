@@ -6,7 +6,7 @@ import { LineSplitter } from './lineSplitter.ts';
 
 export interface StreamOptions extends Outgoing {
   clock: Clock;
-  idleMs: number; // so long without a byte, and it ends with a TransientError `Silent`
+  idleMs: number; // so long without a byte, and it ends with a TransientError `Silent`; before the answer, 20 s at most
   onHead: (answer: Pick<Answer, 'status' | 'headers'>) => void;
   /** The error of an answer that is not 200. */
   refusal: (answer: Answer) => Error;
@@ -14,6 +14,7 @@ export interface StreamOptions extends Outgoing {
 
 const LONGEST_LINE = 16 * 2 ** 20; // bytes
 const LARGEST_REFUSAL = 2 ** 20; // bytes
+const UNANSWERED_MS = 20_000; // an API server begins a watch at once, or after 15 s in a queue
 const PAUSE_AT = 1000; // lines that nobody has taken yet
 
 /**
@@ -136,9 +137,12 @@ class LineStream {
   // One timer for the whole watch, not one for each chunk: it looks how long ago the last byte came.
   #watchSilence(): void {
     const { clock, idleMs } = this.#options;
-    const left = this.#lastByte + idleMs - clock.monotonic();
+    const isAnswered = this.#head !== null;
+    const mostMs = isAnswered ? idleMs : Math.min(idleMs, UNANSWERED_MS);
+    const left = this.#lastByte + mostMs - clock.monotonic();
     if (left <= 0) {
-      const error = new TransientError('Silent', `no byte of the watch for ${idleMs / 1000} s`);
+      const what = isAnswered ? 'no byte of the watch for' : 'no answer to the watch within';
+      const error = new TransientError('Silent', `${what} ${mostMs / 1000} s`);
       return this.#ending.abort(error);
     }
     this.#cancelTimer = clock.after(left, () => this.#watchSilence());

@@ -395,6 +395,21 @@ describe('a watch', () => {
     expect(await watched(`${event}\n${event}\n`)).toBe(2);
   });
 
+  it('that is not answered is given up long before one that is silent', async () => {
+    const server = await startServer(() => undefined);
+    const clock = new FakeClock();
+    const { client } = clientFor(server, { clock });
+    const { signal } = new AbortController();
+    const watch = client.watch({ path: list.path, query: {}, signal, idleMs: 150_000 });
+    const failed = failure(watch.next());
+    await until(() => server.requests.length === 1);
+    await clock.advance(19_000);
+    expect(clock.pending).toBe(1);
+    await clock.advance(1_000);
+    expect(await failed).toMatchObject({ code: 'Silent', message: 'no answer to the watch within 20 s' });
+    expect(clock.pending).toBe(0);
+  });
+
   it('that ends in the middle of an event has failed', async () => {
     expect(await failure(watched(`${event}\n${event.slice(0, 30)}`))).toMatchObject({
       code: 'Network',
