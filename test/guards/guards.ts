@@ -67,8 +67,9 @@ export const guards: readonly Guard[] = [
     file: 'src/controller/removalGate.ts',
     line: '(await this.#isCrdSteady()) && this.#options.isViewTrusted();',
     instead: 'this.#options.isViewTrusted() || (await this.#isCrdSteady());',
-    test: 'test/cluster/crd.test.ts',
-    fails: 'nothing is removed, nothing is written',
+    test: 'test/controller/guards.test.ts',
+    named: 'a removal',
+    fails: 'a CRD that is not steady',
   },
   {
     what: 'nothing is removed while a watch is down',
@@ -115,8 +116,9 @@ export const guards: readonly Guard[] = [
     file: 'src/controller/removalGate.ts',
     line: '(since ?? now) + this.#options.delayMs - now',
     instead: '(since ?? now) - now',
-    test: 'test/faults/unobserved.test.ts',
-    fails: 'a resource that was deleted and made again is no removal',
+    test: 'test/controller/guards.test.ts',
+    named: 'a removal',
+    fails: 'waits anew when what it would remove was wanted meanwhile',
   },
   {
     what: 'a list without items, a page and a Status are no empty list',
