@@ -1,5 +1,6 @@
 import { setTimeout as sleep } from 'node:timers/promises';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
+import { eventually } from '../cluster/eventually.ts';
 import { isLong } from '../cluster/scaled.ts';
 import { accountPath } from '../cluster/served.ts';
 import { Endurance, type Begin } from './endure.ts';
@@ -33,8 +34,8 @@ const carryOut: Readonly<Record<Incident, (night: Night) => Promise<void> | void
   'every connection is reset': ({ replicas }) => replicas.forEach(({ proxy }) => proxy.reset()),
   // Until the end, since a silent one is given up after 150 s.
   'the watches go silent until the end': async ({ replicas, admin }) => {
-    const silent = replicas.map(({ proxy }) => proxy.silence());
-    if (Math.max(...silent) <= 0) throw new Error('no watch was there to go silent');
+    // Each may have been cut or refused just now.
+    await eventually('a watch is there to go silent', () => Math.max(...replicas.map(({ proxy }) => proxy.silence())));
     await admin.patch(accountPath('team-1'), { imagePullSecrets: null }); // nobody sees it before the end
   },
   'the lease is deleted': (night) => night.admin.delete(leasePath),
@@ -55,11 +56,15 @@ function bad(plan: MixPlan): Begin {
         await carryOut[what](night);
       }
     })();
+    happened.catch(() => undefined); // told at the end
     return async () => {
-      await happened;
-      for (const { proxy } of night.replicas) {
-        Object.assign(proxy, { fault: () => null, endWatches: null });
-        proxy.resetSilent();
+      try {
+        await happened;
+      } finally {
+        for (const { proxy } of night.replicas) {
+          Object.assign(proxy, { fault: () => null, endWatches: null });
+          proxy.resetSilent();
+        }
       }
       await night.restaff();
     };

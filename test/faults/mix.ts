@@ -16,6 +16,7 @@ export const incidents = [
   'the lease is deleted',
 ] as const;
 export type Incident = (typeof incidents)[number];
+const silence = 'the watches go silent until the end' satisfies Incident;
 
 /** How many of a hundred requests meet what; the rest pass. */
 export interface Noise {
@@ -43,15 +44,16 @@ export function drawMix(seed: number, lastsMs: number): MixPlan {
   const watches = pick(['whole', 'in pieces', 'twice', 'cut every 1.5 s'] as const, random);
   const count = 1 + upTo(1);
   // What is rewritten or cut on its way ends with what it came from: there is no silence.
-  const possible = incidents.filter((what) => watches === 'whole' || what !== 'the watches go silent until the end');
+  const possible = incidents.filter((what) => watches === 'whole' || what !== silence);
   const drawn = Array.from({ length: count }, () => {
     const what = pick(possible, random);
-    return {
-      what,
-      atMs: Math.max(upTo(lastsMs - 1_000), what === 'the watches go silent until the end' ? OPEN_MS : 0),
-    };
+    return { what, atMs: Math.max(upTo(lastsMs - 1_000), what === silence ? OPEN_MS : 0) };
   });
-  return { seed, noise, watches, incidents: drawn.sort((a, b) => a.atMs - b.atMs) };
+  const happening = drawn.toSorted((a, b) => a.atMs - b.atMs);
+  const silenced = happening.findIndex(({ what }) => what === silence);
+  // What is silent already cannot go silent.
+  const distinct = happening.filter(({ what }, index) => what !== silence || index === silenced);
+  return { seed, noise, watches, incidents: distinct };
 }
 
 export function described({ seed, noise, watches, incidents: drawn }: MixPlan): string {
