@@ -9,7 +9,7 @@ import type { KubeObject } from '../kube/kubeObject.ts';
 import { reduceServiceAccount } from './observedObjects.ts';
 
 export interface WriteContext {
-  readonly client: KubeClient;
+  readonly client: Pick<KubeClient, 'request'>;
   readonly namespace: string;
   readonly secretName: string;
   /** Called in the tick in which a write is sent; throws StoppedError where the lease may be somebody else's. */
@@ -203,7 +203,9 @@ async function editEntries(
       return edited.ownedAt === null ? 1 : 1 + (await releaseOwnership(edited, context));
     } catch (error) {
       if (!(error instanceof ConflictError) || tries === EDIT_TRIES) throw error;
+      const { resourceVersion } = now;
       now = await readServiceAccount(observed.name, context);
+      if (now.resourceVersion === resourceVersion) throw error; // nobody has: it is refused for another reason
     }
   }
 }

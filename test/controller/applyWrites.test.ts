@@ -1,7 +1,7 @@
 import { expect, it } from 'vitest';
 import { systemClock } from '../../src/clock.ts';
 import { applyWrites } from '../../src/controller/applyWrites.ts';
-import { reduceSecret } from '../../src/controller/observedObjects.ts';
+import { reduceSecret, reduceServiceAccount } from '../../src/controller/observedObjects.ts';
 import { hashOfEntry } from '../../src/core/dockerConfig.ts';
 import { ConflictError } from '../../src/errors.ts';
 import { KubeClient } from '../../src/kube/client.ts';
@@ -51,3 +51,27 @@ it.each([madeAnew, handedOver])(
     expect(w.secret('team-a')).toEqual(before);
   },
 );
+
+it.each([
+  { whether: 'somebody has written in between', versions: ['2', '3', '4', '5'], tries: 4 },
+  { whether: 'nobody has, and it is refused for another reason', versions: ['1', '1'], tries: 1 },
+])('an edit that conflicts, as $whether, is tried $tries times', async ({ versions, tries }) => {
+  const account = { metadata: { name: 'default', namespace: 'team-a', uid: 'u', resourceVersion: '1' } } as KubeObject;
+  let patches = 0;
+  const client = {
+    request<T>({ method }: { method: string }): Promise<T> {
+      if (method === 'GET') {
+        const resourceVersion = versions.shift() ?? '';
+        return Promise.resolve({ ...account, metadata: { ...account.metadata, resourceVersion } } as T);
+      }
+      patches += 1;
+      return Promise.reject(new ConflictError('Conflict', 'no'));
+    },
+  };
+  const { errors } = await applyWrites([{ kind: 'AddEntry', serviceAccount: reduceServiceAccount(account) }], {
+    ...{ client, namespace: 'team-a', secretName: 'ecr-pull', beforeSend: () => {}, recreated: () => {} },
+    ...{ seen: () => Promise.resolve(), seenGone: () => Promise.resolve() },
+  });
+  expect(errors).toEqual([expect.any(ConflictError)]);
+  expect(patches).toBe(tries);
+});

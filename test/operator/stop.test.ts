@@ -68,6 +68,23 @@ describe.concurrent('an operator that ends', () => {
     },
   );
 
+  it('lets the write that is under way come to its end before it gives its lease back', async () => {
+    await using w = await startWorld({ namespaces: ['team-a'] });
+    let isUnderWay = false;
+    w.api.faults = ({ resource, verb, user }) => {
+      if (resource !== 'serviceaccounts' || verb !== 'patch' || user !== w.sandbox.operatorUser) return null;
+      isUnderWay = true;
+      return { kind: 'delay', ms: 1_000 };
+    };
+    const operator = await w.operator();
+    w.apply();
+    await eventually('a write is under way', () => isUnderWay);
+    const ended = operator.stop();
+    await msUntil(() => holder(w) === '');
+    expect(w.isServed('team-a')).toBe(true);
+    await ended;
+  });
+
   it('waits for the write that is under way, and begins no more where those hang', async () => {
     const speed = 10;
     const clock = fastClock(speed);
