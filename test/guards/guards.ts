@@ -18,8 +18,9 @@ export const guards: readonly Guard[] = [
     file: 'src/core/imagePullSecrets.ts',
     line: "  return { op: 'test', path: '/metadata/resourceVersion', value: list.resourceVersion };",
     instead: "  return { op: 'test', path: '/kind', value: list.resourceVersion ? 'ServiceAccount' : '' };",
-    test: 'test/cluster/twoWriters.test.ts',
-    fails: 'entries that others add',
+    test: 'test/operator/fieldCases.test.ts',
+    named: 'others who set up',
+    fails: 'at the same time lose nothing',
   },
   {
     what: 'a new Secret is applied without force: a foreign one is left alone',
