@@ -17,12 +17,14 @@ beforeAll(async () => {
   night = await Night.begin({ args: ['--removal-delay=0s'] });
   endurance = await Endurance.begin(night);
 });
-afterEach(() => {
-  for (const { proxy } of night.replicas) proxy.fault = () => null; // one that failed leaves nothing to the next
-});
+afterEach(endFaults); // one that failed leaves nothing to the next
 afterAll(() => night?.end());
 
 const lastsMs = scaled(20_000, 2_500);
+
+function endFaults(): void {
+  for (const { proxy } of night.replicas) proxy.fault = () => null;
+}
 
 function status(code: number, reason: string, headers: Record<string, string> = {}): InjectedAnswer {
   const body = { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Failure', code, reason, message: reason };
@@ -141,8 +143,9 @@ describe('while every list is answered with', () => {
     const during = async () => {
       await isMet(first, listed);
       for (const group of others) {
-        const anew = new Asked();
+        endFaults();
         await everyWatchStands(group);
+        const anew = new Asked();
         await misread(group, answer, anew)(night);
         await isMet(group, anew);
       }
