@@ -177,6 +177,11 @@ export class Night {
     this.#mark = { audit: this.cluster.auditMark(), history: this.history.mark(), time: Date.now() };
   }
 
+  /** When it was marked last, ms. */
+  get markedAt(): number {
+    return this.#mark.time;
+  }
+
   /** Etcd has gone back: nothing that was before is judged any more. To be called before anybody writes. */
   async goneBack(): Promise<void> {
     await this.history.beginAnew();

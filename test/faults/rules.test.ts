@@ -77,13 +77,13 @@ const everything = ['-a', '-b/default', '-c', '-c/default'] as const;
 /** By the rule's name. */
 const consequences: Readonly<Record<string, Consequence>> = {
   'get, list, watch, create, patch, delete secrets (ecr-pull)': {
-    named: /may not .*(patch|list) secrets.*: give it the ClusterRole of the chart/,
+    named: /may not .*(get|patch|list) secrets.*: give it the ClusterRole of the chart/,
     refused: 'list',
     served: ['-b/default'],
   },
   'list, watch namespaces': { named: /may not .*list namespaces/, refused: 'list', served: ['-a', '-b/default'] },
   'get, list, watch, patch serviceaccounts': {
-    named: /may not .*(patch|list) serviceaccounts/,
+    named: /may not .*(get|patch|list) serviceaccounts/,
     refused: 'list',
     served: ['-a', '-c'],
   },

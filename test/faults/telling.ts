@@ -23,6 +23,7 @@ interface ToldEvent extends KubeObject {
   reason: string;
   note: string;
   action?: string;
+  eventTime?: string; // of the first
 }
 
 /** Of all replicas that run: the leader counts what it tries, and who leads may change. */
@@ -44,7 +45,7 @@ export async function isTold(night: Night, told: Telling, withinMs = toldWithinM
   const isIt = (condition: Condition) =>
     condition.status === 'False' && condition.reason === reason && message.test(condition.message);
   const condition = await waitForCondition(night.admin, type, isIt, { timeoutMs: leftMs() });
-  await eventually(`an event names ${reason}`, () => isInEvents(night, condition), leftMs());
+  await eventually(`an event names ${reason}`, () => isInEvents(night, condition, message), leftMs());
   if (told.metric !== undefined) await isCounted(night, told.metric, leftMs());
   return condition;
 }
@@ -64,11 +65,19 @@ export async function isToldNoMore(night: Night, type: 'Ready' | 'Refreshed'): P
 }
 
 // Events of what has no namespace are in `default`. One that came before with the same words counts again half a minute
-// later, so it is looked for by its words.
-async function isInEvents({ admin }: Night, { type, reason, message }: Condition): Promise<boolean> {
+// later, so it is looked for by its words; one of this fault may have others, where the condition has learnt more since.
+async function isInEvents(
+  { admin, markedAt }: Night,
+  { type, reason, message }: Condition,
+  meant: RegExp,
+): Promise<boolean> {
   const query = { fieldSelector: 'regarding.kind=ClusterECRPullSecret,regarding.name=production' };
   const events = await admin.list<ToldEvent>('/apis/events.k8s.io/v1/namespaces/default/events', query);
+  const isOfNow = ({ note, eventTime = '' }: ToldEvent) => meant.test(note) && Date.parse(eventTime) >= markedAt;
   const isIt = (event: ToldEvent) =>
-    event.type === 'Warning' && event.reason === reason && event.action === type && event.note === message;
+    event.type === 'Warning' &&
+    event.reason === reason &&
+    event.action === type &&
+    (event.note === message || isOfNow(event));
   return events.some(isIt);
 }
