@@ -27,7 +27,7 @@ import { badEndings } from './oracles/endings.ts';
 import { countsOf, type Counts } from './oracles/counts.ts';
 import { foreignChanges, strangeWrites } from './oracles/foreign.ts';
 import { History } from './oracles/history.ts';
-import { needsLease, writesWithoutLease } from './oracles/leadership.ts';
+import { needsLease, writesWithoutLease, type LeaseAnswer } from './oracles/leadership.ts';
 import { delayed, greedy, hasty, overdue } from './oracles/manners.ts';
 import { badTokens, doubled, madeAnew, whyUnlike } from './oracles/ours.ts';
 import { leaks } from './oracles/secrecy.ts';
@@ -248,7 +248,7 @@ export class Night {
         isWanted: (host) => host === ecrHost, // by every Secret that stays
         secretName: defaultSecretName,
       }),
-      ...writesWithoutLease(this.#seenWrites(), versions),
+      ...writesWithoutLease(this.#seenWrites(), versions, this.#leaseAnswers()),
       ...leaks(await this.#outputs(), this.#secrets()),
       ...(await this.#crashes()),
       ...this.#replicas.flatMap((replica) => this.#mannersOf(replica)),
@@ -288,6 +288,18 @@ export class Night {
         .filter((request) => request.time >= this.#timeline.time && needsLease(request))
         .filter((request) => !isBehindNetwork || isDone(request))
         .map(({ path, time }) => ({ holder: proxy.holder ?? 'a replica that never asked for the lease', path, time })),
+    );
+  }
+
+  /** Those that tell who has it, and are sure to have come. */
+  #leaseAnswers(): LeaseAnswer[] {
+    const near = this.#replicas.filter(({ isBehindNetwork }) => !isBehindNetwork);
+    return near.flatMap(({ proxy: { requests, holder } }) =>
+      requests.flatMap(({ method, path, time, endedAt, status }) => {
+        const tells = method === 'GET' && path === leasePath && status === 200;
+        if (!tells || endedAt === null || holder === null) return [];
+        return [{ holder, askedAt: time, answeredAt: endedAt }];
+      }),
     );
   }
 

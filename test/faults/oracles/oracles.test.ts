@@ -219,9 +219,20 @@ it('6: writes without the lease', () => {
       time,
     );
   const told = (holder: string, time: number) =>
-    writesWithoutLease([{ holder, path: '/x', time }], [lease('a', 1000), lease('a', 3000), lease('b', 30_000)]).length;
+    writesWithoutLease([{ holder, path: '/x', time }], [lease('a', 1000), lease('a', 3000), lease('b', 30_000)], [])
+      .length;
   expect([told('a', 1100), told('a', 12_900), told('b', 30_100)]).toEqual([0, 0, 0]);
   expect([told('b', 5000), told('a', 14_000), told('a', 31_000)]).toEqual([1, 1, 1]);
+  // Robbed of it, or after it was given up.
+  const after = (taken: Version[], answeredAt: number) =>
+    writesWithoutLease(
+      [{ holder: 'a', path: '/x', time: 8_000 }],
+      [lease('a', 3_000), ...taken],
+      [{ holder: 'a', askedAt: answeredAt - 10, answeredAt }],
+    ).length;
+  const taken = [lease('b', 5_000), lease('b', 7_000)];
+  expect([after(taken, 4_900), after(taken, 7_900), after(taken, 5_900)]).toEqual([0, 0, 1]);
+  expect(after([lease('', 4_000), lease('b', 5_000)], 4_900)).toBe(1);
 });
 
 it('6: the status and the tokens need the lease, too; a dry run, an event and the lease itself do not', () => {
