@@ -47,7 +47,7 @@ export class TcpRelay {
 
   resume(): void {
     this.#isPaused = false;
-    for (const pair of this.#pairs) join(pair);
+    for (const pair of this.#pairs) if (!pair.some(({ destroyed }) => destroyed)) join(pair);
   }
 
   /** Cuts every connection. */
