@@ -1,6 +1,8 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
+import { resourcesPath } from '../../src/api/groupVersion.ts';
 import type { ApiServerProxy, Fault, ProxiedRequest } from '../cluster/apiServerProxy.ts';
 import { eventually } from '../cluster/eventually.ts';
+import type { KubeObject } from '../cluster/kubeApi.ts';
 import { isLong, scaled } from '../cluster/scaled.ts';
 import { askForRefresh, accountPath, entriesOf, secretPath } from '../cluster/served.ts';
 import { atEveryRequest, Endurance, type Begin } from './endure.ts';
@@ -47,11 +49,14 @@ function reconnected(route: () => Route): Begin {
 /** Between the rounds everything is read from the other server again. */
 async function seeing(): Promise<void> {
   stale.resume();
-  const sees = async () => {
-    const { status } = await stale.admin.request('GET', '/api/v1/namespaces', { timeoutMs: 2_000 });
-    return status === 200;
-  };
-  await eventually('it sees what happens', sees, 120_000); // its client of etcd has a back-off of its own
+  for (const path of ['/api/v1/namespaces', '/api/v1/secrets', '/api/v1/serviceaccounts', resourcesPath]) {
+    const { body } = await night.admin.request<KubeObject>('GET', path, { query: { limit: '1' } });
+    const { resourceVersion = '' } = body.metadata;
+    // From its cache, each kind's as new as that.
+    const query = { resourceVersion, resourceVersionMatch: 'NotOlderThan' };
+    const sees = async () => (await stale.admin.request('GET', path, { query, timeoutMs: 5_000 })).status === 200;
+    await eventually(`it sees what happens at ${path}`, sees, 120_000); // its client of etcd has a back-off of its own
+  }
   for (const { proxy } of night.replicas) proxy.reset();
 }
 
