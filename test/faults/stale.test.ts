@@ -70,6 +70,14 @@ async function takeOver(): Promise<void> {
   });
 }
 
+/** Of Secrets: while they stand, the view is taken for current. */
+function watchesStand(): boolean {
+  return night.replicas.every(({ proxy }) => {
+    const last = proxy.requests.findLast(({ isWatch, path }) => isWatch && path.startsWith('/api/v1/secrets?'));
+    return last?.endedAt === null && Date.now() - last.time > 500;
+  });
+}
+
 /** Requests that would write it, through any proxy. */
 function tries(): number {
   const isTry = ({ method, path }: ProxiedRequest) => method !== 'GET' && path.startsWith(secretPath(kept));
@@ -105,6 +113,7 @@ describe('while the API server that it reads from sees nothing that happens, the
       await askForRefresh(night.admin);
       await eventually('AWS is asked', () => night.ecr.calls.length > calls);
       const end = await reconnected(() => stale.views)(night);
+      await eventually('its watches stand', watchesStand); // where they do not, it reads past them
       await takeOver();
       before = tries();
       held.resolve();
