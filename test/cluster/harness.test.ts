@@ -2,6 +2,7 @@ import { existsSync, readFileSync } from 'node:fs';
 import { join } from 'node:path';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
+import { connect, createServer, type AddressInfo } from 'node:net';
 import { fileURLToPath } from 'node:url';
 import { request } from 'undici';
 import { afterAll, beforeAll, describe, expect, test, vi } from 'vitest';
@@ -10,6 +11,7 @@ import { startCluster, type Cluster } from './cluster.ts';
 import { eventually } from './eventually.ts';
 import { KubeApi } from './kubeApi.ts';
 import { startTimeOf, type LedgerEntry } from './processLedger.ts';
+import { TcpRelay } from './tcpRelay.ts';
 
 describe('a control plane', () => {
   let cluster: Cluster;
@@ -142,4 +144,31 @@ test('a test run that is killed leaves no process and no folder', async () => {
   child.kill('SIGKILL');
   await eventually('the folder is gone', () => !existsSync(dir));
   expect(processes.map((entry) => startTimeOf(entry.pid))).toEqual([null, null, null]);
+});
+
+test('a relay that is told to go on twice, or before it was paused, passes each byte once', async () => {
+  const echo = createServer((socket) => socket.pipe(socket));
+  await new Promise<void>((resolve) => echo.listen(0, '127.0.0.1', resolve));
+  const relay = await TcpRelay.start({ host: '127.0.0.1', port: (echo.address() as AddressInfo).port });
+  const client = connect(relay.port, relay.host);
+  try {
+    let got = '';
+    client.on('data', (bytes: Buffer) => (got += bytes.toString()));
+    client.write('1');
+    await eventually('it comes', () => got === '1');
+    relay.resume();
+    client.write('2');
+    await eventually('it comes', () => got.endsWith('2'));
+    relay.pause();
+    client.write('3');
+    relay.resume();
+    relay.resume();
+    client.write('4');
+    await eventually('it comes', () => got.endsWith('4'));
+    expect(got).toBe('1234');
+  } finally {
+    client.destroy();
+    await relay.close();
+    echo.close();
+  }
 });

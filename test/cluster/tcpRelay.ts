@@ -46,8 +46,9 @@ export class TcpRelay {
   }
 
   resume(): void {
+    if (!this.#isPaused) return; // what is joined twice comes twice
     this.#isPaused = false;
-    for (const pair of this.#pairs) if (!pair.some(({ destroyed }) => destroyed)) join(pair);
+    for (const pair of this.#pairs) join(pair);
   }
 
   /** Cuts every connection. */

@@ -14,7 +14,6 @@ export class StaleServer {
   /** The admin there. */
   readonly admin: KubeApi;
   readonly #link: TcpRelay;
-  #isPaused = false;
 
   private constructor(o: { url: string; admin: KubeApi; link: TcpRelay }) {
     this.url = o.url;
@@ -31,18 +30,10 @@ export class StaleServer {
 
   /** What happens from now on it does not see. Etcd's client gives the link up after half a minute. */
   pause(): void {
-    this.#isPaused = true;
     this.#link.pause();
   }
 
-  /**
-   * It sees everything again, over new connections: etcd 3.6 has panicked (a nil pointer in grpc-go) when half a minute of
-   * what a client had given up came all at once.
-   */
   resume(): void {
-    if (!this.#isPaused) return;
-    this.#isPaused = false;
-    this.#link.reset();
     this.#link.resume();
   }
 
