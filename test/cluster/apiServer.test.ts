@@ -22,6 +22,7 @@ import {
   waitUntilServed,
 } from './served.ts';
 import { StandInEcr } from './standInEcr.ts';
+import { collectionOf, collections, everyWatchStands } from './watched.ts';
 
 // Between the operator and its API server everything goes wrong that does in the field. It never ends, never removes
 // anything, and is whole again soon after.
@@ -69,8 +70,6 @@ async function isWhole(timeoutMs = 30_000): Promise<void> {
 }
 
 const kinds = ['Namespace', 'ServiceAccount', 'Secret', 'ClusterECRPullSecret', 'CustomResourceDefinition'];
-/** What is decided upon, in the order of the kinds. */
-const collections = ['/api/v1/namespaces', '/api/v1/serviceaccounts', '/api/v1/secrets', resourcesPath];
 
 /** How far behind the operator says it is, in seconds, kind by kind. */
 async function staleness(): Promise<number[]> {
@@ -92,20 +91,10 @@ const html: InjectedAnswer = { status: 200, body: '<html><body>Please log in</bo
 
 const isList = ({ method, path, isWatch }: ProxiedRequest) => method === 'GET' && !isWatch && !isLease(path);
 const isLease = (path: string) => path.includes('/leases');
-const collectionOf = ({ path }: ProxiedRequest): string => path.split('?')[0] ?? '';
-
-/** Every watch has stood for so long that its end is no failure, and no failure before it is remembered. */
-async function everyWatchStands(): Promise<void> {
-  const stands = (collection: string) => {
-    const last = proxy.requests.findLast((request) => request.isWatch && collectionOf(request) === collection);
-    return last?.endedAt === null && Date.now() - last.time > 1_100;
-  };
-  await eventually('every watch stands', () => collections.every(stands), 60_000);
-}
 
 /** The first two watches of each kind that come now are answered so. Resolves when each has been listed since. */
 async function eachIsListedAfter(answer: InjectedAnswer): Promise<void> {
-  await everyWatchStands();
+  await everyWatchStands([proxy]);
   const since = proxy.requests.length;
   const refused: string[] = [];
   proxy.inject = (request) => {
@@ -237,7 +226,7 @@ describe('answers that are not what they seem', () => {
   test.each(emptied)(
     '%s in place of the lists of resources, then of every list: nothing is removed, and it is whole again',
     async (_, answer) => {
-      await everyWatchStands();
+      await everyWatchStands([proxy]);
       const before = await versions(admin);
       const mark = cluster.auditMark();
       const answered = new Set<string>();

@@ -6,6 +6,7 @@ import type { Fault, InjectedAnswer, ProxiedRequest } from '../cluster/apiServer
 import { eventually } from '../cluster/eventually.ts';
 import { isLong, scaled } from '../cluster/scaled.ts';
 import { servingWrites, told } from '../cluster/served.ts';
+import { collectionOf, collections, everyWatchStands } from '../cluster/watched.ts';
 import { atEveryRequest, Endurance, isLease, type Begin } from './endure.ts';
 import { Night, type Replica } from './night.ts';
 
@@ -17,14 +18,10 @@ beforeAll(async () => {
   night = await Night.begin({ args: ['--removal-delay=0s'] });
   endurance = await Endurance.begin(night);
 });
-afterEach(endFaults); // one that failed leaves nothing to the next
+afterEach(() => night.endFaults()); // one that failed leaves nothing to the next
 afterAll(() => night?.end());
 
 const lastsMs = scaled(20_000, 2_500);
-
-function endFaults(): void {
-  for (const { proxy } of night.replicas) proxy.fault = () => null;
-}
 
 function status(code: number, reason: string, headers: Record<string, string> = {}): InjectedAnswer {
   const body = { kind: 'Status', apiVersion: 'v1', metadata: {}, status: 'Failure', code, reason, message: reason };
@@ -36,20 +33,19 @@ const json = { 'content-type': 'application/json' };
 const isFanOut = (request: ProxiedRequest) => !isLease(request);
 
 // What is decided upon. The CustomResourceDefinition, whose own reading would hold every removal back, is read as it is.
-const kinds = ['/api/v1/namespaces', '/api/v1/serviceaccounts', '/api/v1/secrets', resourcesPath];
-const kindOf = ({ path }: ProxiedRequest): string => path.split('?')[0] ?? '';
-const isListOrWatch = (request: ProxiedRequest) => request.method === 'GET' && kinds.includes(kindOf(request));
+const isListOrWatch = (request: ProxiedRequest) =>
+  request.method === 'GET' && collections.includes(collectionOf(request));
 
 /** What was asked of each replica's proxy, kind by kind. */
 class Asked {
   readonly #seen = new Set<string>();
 
   note(request: ProxiedRequest, replica: Replica): void {
-    this.#seen.add(keyOf(kindOf(request), replica));
+    this.#seen.add(keyOf(collectionOf(request), replica));
   }
 
   has(request: ProxiedRequest, replica: Replica): boolean {
-    return this.#seen.has(keyOf(kindOf(request), replica));
+    return this.#seen.has(keyOf(collectionOf(request), replica));
   }
 
   /** Until each replica has asked for each of these kinds. */
@@ -65,25 +61,18 @@ class Asked {
 
 const keyOf = (kind: string, { operator }: Replica): string => `${operator.process.name} ${kind}`;
 
-/** Every watch of these has stood for so long that its end is no failure, and no failure before it is remembered. */
-async function everyWatchStands(of: readonly string[] = kinds): Promise<void> {
-  const stands = ({ proxy }: Replica, kind: string) => {
-    const last = proxy.requests.findLast((request) => request.isWatch && kindOf(request) === kind);
-    return last?.endedAt === null && Date.now() - last.time > 1_100;
-  };
-  await eventually(
-    'every watch stands',
-    () => night.replicas.every((replica) => of.every((kind) => stands(replica, kind))),
-    60_000,
+const watchesStand = (of = collections): Promise<void> =>
+  everyWatchStands(
+    night.replicas.map(({ proxy }) => proxy),
+    of,
   );
-}
 
 /**
  * The watches of these kinds end, the next ones are refused as too old, and the lists that follow are answered so. Whoever
  * takes such a list for a good one has a watch that stands and shows nothing, and so no reason to doubt it.
  */
 function misread(of: readonly string[], answer: InjectedAnswer, listed: Asked): Begin {
-  const isMeant = (request: ProxiedRequest) => isListOrWatch(request) && of.includes(kindOf(request));
+  const isMeant = (request: ProxiedRequest) => isListOrWatch(request) && of.includes(collectionOf(request));
   const faults = atEveryRequest(
     (request, replica) => {
       if (!isMeant(request)) return null;
@@ -124,12 +113,12 @@ const noLists: [string, InjectedAnswer][] = [
 ];
 
 describe('while every list is answered with', () => {
-  beforeEach(() => everyWatchStands());
+  beforeEach(() => watchesStand());
 
   // An empty list of the resources would be the end of every Secret, as long as the namespaces are known.
   const groups = isLong
-    ? [...kinds.toReversed().map((kind) => [kind]), kinds]
-    : [[resourcesPath], kinds.filter((kind) => kind !== resourcesPath)];
+    ? [...collections.toReversed().map((kind) => [kind]), collections]
+    : [[resourcesPath], collections.filter((kind) => kind !== resourcesPath)];
   const holdsMs = scaled(5_000, 1_500);
 
   test.each(noLists)('%s, it is not read as an empty list: nothing is removed', async (_, answer) => {
@@ -143,8 +132,8 @@ describe('while every list is answered with', () => {
     const during = async () => {
       await isMet(first, listed);
       for (const group of others) {
-        endFaults();
-        await everyWatchStands(group);
+        night.endFaults();
+        await watchesStand(group);
         const anew = new Asked();
         await misread(group, answer, anew)(night);
         await isMet(group, anew);
@@ -156,7 +145,7 @@ describe('while every list is answered with', () => {
 });
 
 test('while every watch is answered with pages, empty bodies and refusals in turn, nothing is removed', async () => {
-  await everyWatchStands();
+  await watchesStand();
   const since = night.cluster.auditMark();
   let answered = 0;
   const begin = atEveryRequest(({ isWatch }) => {
@@ -171,7 +160,7 @@ test('while every watch is answered with pages, empty bodies and refusals in tur
 });
 
 test('while every watch ends in an ERROR event 410, each kind is listed anew, and nothing is removed', async () => {
-  await everyWatchStands();
+  await watchesStand();
   const body = `${JSON.stringify({ type: 'ERROR', object: tooOld.body })}\n`;
   const listed = new Asked();
   const since = night.cluster.auditMark();
@@ -181,7 +170,7 @@ test('while every watch ends in an ERROR event 410, each kind is listed anew, an
     return null;
   });
   const during = async () => {
-    await listed.every(kinds);
+    await listed.every(collections);
     expect(wrongWrites(since)).toEqual([]);
   };
   expect(await endurance.under(begin, { lastsMs, during })).toEqual([]);
@@ -238,7 +227,7 @@ test('while every request takes two seconds, the lease’s too, the operator kee
 });
 
 test('afterwards nothing is written', async () => {
-  await everyWatchStands(); // what failed last may wait for half a minute
+  await watchesStand(); // what failed last may wait for half a minute
   expect(await endurance.afterwards()).toEqual([]);
 });
 

@@ -173,9 +173,7 @@ export function atEveryRequest(
       replica.proxy.fault = (request) => fault(request, replica);
       if (o.reset ?? true) replica.proxy.reset();
     }
-    return () => {
-      for (const { proxy } of night.replicas) proxy.fault = () => null;
-    };
+    return () => night.endFaults();
   };
 }
 

@@ -150,6 +150,11 @@ export class Night {
     return found;
   }
 
+  /** Nothing meets the requests of those that run any more. */
+  endFaults(): void {
+    for (const { proxy } of this.replicas) proxy.fault = () => null;
+  }
+
   /** Two of them run again, and one leads. */
   async restaff(): Promise<void> {
     while (this.replicas.length < 2) await this.startReplica();

@@ -38,7 +38,7 @@ async function restored(copy: string): Promise<string[]> {
     cpSync(copy, dir, { recursive: true });
   });
   await night.goneBack();
-  for (const { proxy } of night.replicas) proxy.fault = () => null;
+  night.endFaults();
   gate.resolve();
   return broken;
 }

@@ -1,10 +1,10 @@
 import { afterAll, afterEach, beforeAll, describe, expect, test } from 'vitest';
-import { resourcesPath } from '../../src/api/groupVersion.ts';
 import type { ApiServerProxy, Fault, ProxiedRequest } from '../cluster/apiServerProxy.ts';
 import { eventually } from '../cluster/eventually.ts';
 import type { KubeObject } from '../cluster/kubeApi.ts';
 import { isLong, scaled } from '../cluster/scaled.ts';
 import { askForRefresh, accountPath, entriesOf, secretPath } from '../cluster/served.ts';
+import { collections, everyWatchStands } from '../cluster/watched.ts';
 import { atEveryRequest, Endurance, type Begin } from './endure.ts';
 import { Night } from './night.ts';
 import { StaleServer } from './staleServer.ts';
@@ -49,7 +49,7 @@ function reconnected(route: () => Route): Begin {
 /** Between the rounds everything is read from the other server again. */
 async function seeing(): Promise<void> {
   stale.resume();
-  for (const path of ['/api/v1/namespaces', '/api/v1/secrets', '/api/v1/serviceaccounts', resourcesPath]) {
+  for (const path of collections) {
     const { body } = await night.admin.request<KubeObject>('GET', path, { query: { limit: '1' } });
     const { resourceVersion = '' } = body.metadata;
     // From its cache, each kind's as new as that.
@@ -67,14 +67,6 @@ async function takeOver(): Promise<void> {
   const metadata = { name: 'ecr-pull', namespace: kept };
   await night.admin.create({
     ...{ apiVersion: 'v1', kind: 'Secret', metadata, type: 'kubernetes.io/dockerconfigjson', data },
-  });
-}
-
-/** Of Secrets: while they stand, the view is taken for current. */
-function watchesStand(): boolean {
-  return night.replicas.every(({ proxy }) => {
-    const last = proxy.requests.findLast(({ isWatch, path }) => isWatch && path.startsWith('/api/v1/secrets?'));
-    return last?.endedAt === null && Date.now() - last.time > 500;
   });
 }
 
@@ -113,7 +105,8 @@ describe('while the API server that it reads from sees nothing that happens, the
       await askForRefresh(night.admin);
       await eventually('AWS is asked', () => night.ecr.calls.length > calls);
       const end = await reconnected(() => stale.views)(night);
-      await eventually('its watches stand', watchesStand); // where they do not, it reads past them
+      const proxies = night.replicas.map(({ proxy }) => proxy);
+      await everyWatchStands(proxies, ['/api/v1/secrets']); // where they do not, it reads past them
       await takeOver();
       before = tries();
       held.resolve();

@@ -1,0 +1,31 @@
+import { resourcesPath } from '../../src/api/groupVersion.ts';
+import type { ApiServerProxy, ProxiedRequest } from './apiServerProxy.ts';
+import { eventually } from './eventually.ts';
+
+/** What the operator decides upon: it lists and watches each. */
+export const collections: readonly string[] = [
+  '/api/v1/namespaces',
+  '/api/v1/serviceaccounts',
+  '/api/v1/secrets',
+  resourcesPath,
+];
+
+export function collectionOf({ path }: Pick<ProxiedRequest, 'path'>): string {
+  return path.split('?')[0] ?? '';
+}
+
+/**
+ * Every watch of these, through each proxy, has stood for so long that its end is no failure, and no failure before it is
+ * remembered.
+ */
+export async function everyWatchStands(proxies: readonly ApiServerProxy[], of = collections): Promise<void> {
+  const stands = ({ requests }: ApiServerProxy, collection: string) => {
+    const last = requests.findLast((request) => request.isWatch && collectionOf(request) === collection);
+    return last?.endedAt === null && Date.now() - last.time > 1_100;
+  };
+  await eventually(
+    'every watch stands',
+    () => proxies.every((proxy) => of.every((collection) => stands(proxy, collection))),
+    60_000,
+  );
+}
