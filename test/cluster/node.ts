@@ -15,7 +15,7 @@ const pauseImage = 'localhost/pause:1';
 
 interface ConditionedNode {
   metadata: { name: string };
-  status: { conditions: { type: string; status: string }[] };
+  status: { conditions: { type: string; status: string; message?: string }[] };
 }
 
 /** One node: kube-scheduler, containerd and a kubelet. No kube-proxy: Services have no addresses that work. */
@@ -28,13 +28,12 @@ export class ClusterNode {
   }
 
   static async start(o: { bin: string; ledger: ProcessLedger; admin: KubeApi }): Promise<ClusterNode> {
-    const { bin, ledger, admin } = o;
+    const { bin, ledger } = o;
     const { dir } = ledger;
     const node = new ClusterNode(dir);
     mkdirSync(join(dir, 'certs.d'));
     writeNetwork(dir, ledger);
     const containerdConfig = writeContainerdConfig(dir);
-    const kubeletConfig = await writeKubeletConfig(dir);
     ledger.onClose(unmountAll(dir));
     ledger.start('containerd', 'containerd', ['--config', containerdConfig]);
     ledger.onClose(endContainers(dir));
@@ -45,19 +44,7 @@ export class ClusterNode {
     ]);
     await eventually('containerd answers', async () => existsSync(socket(dir)) && (await node.ctr('version')) !== '');
     await node.importImage(dockerArchive(staticImage(readFileSync(join(bin, 'pause')), pauseImage), pauseImage));
-    const kubelet = ledger.start('kubelet', join(bin, 'kubelet'), [
-      `--config=${kubeletConfig}`,
-      `--kubeconfig=${kubeconfigOf(dir, 'system:node:node1')}`,
-      `--root-dir=${join(dir, 'kubelet')}`,
-      `--cert-dir=${join(dir, 'kubelet-certs')}`,
-      '--hostname-override=node1',
-      '--node-ip=127.0.0.1',
-    ]);
-    const isReady = (node: ConditionedNode) => {
-      if (!kubelet.isRunning()) throw new Error(`the kubelet has ended: see ${kubelet.logFile}`);
-      return node.status.conditions.some(({ type, status }) => type === 'Ready' && status === 'True');
-    };
-    await admin.waitFor<ConditionedNode>('/api/v1/nodes/node1', isReady, 90_000);
+    await startKubelet(o);
     return node;
   }
 
@@ -83,6 +70,37 @@ export class ClusterNode {
     }
     await this.ctr('images', 'import', file);
   }
+}
+
+/** A port can be taken between its choice and the kubelet's start, which then ends: as an init system would, it is started again. */
+async function startKubelet(o: { bin: string; ledger: ProcessLedger; admin: KubeApi }, triesLeft = 2): Promise<void> {
+  const { dir } = o.ledger;
+  const kubelet = o.ledger.start('kubelet', join(o.bin, 'kubelet'), [
+    `--config=${await writeKubeletConfig(dir)}`,
+    `--kubeconfig=${kubeconfigOf(dir, 'system:node:node1')}`,
+    `--root-dir=${join(dir, 'kubelet')}`,
+    `--cert-dir=${join(dir, 'kubelet-certs')}`,
+    '--hostname-override=node1',
+    '--node-ip=127.0.0.1',
+  ]);
+  const isUp = async () => !kubelet.isRunning() || isReady(await o.admin.get('/api/v1/nodes/node1'), kubelet.logFile);
+  await eventually('the node is ready', isUp, 90_000);
+  if (kubelet.isRunning()) return;
+  const why = `the kubelet has ended: ${endOf(kubelet.logFile)}`;
+  if (triesLeft === 0) throw new Error(why);
+  console.warn(why);
+  await startKubelet(o, triesLeft - 1);
+}
+
+/** Throws with what a reader of the failed run needs, whose cluster is gone by then. */
+function isReady(node: ConditionedNode | null, logFile: string): true {
+  const ready = node?.status.conditions.find(({ type }) => type === 'Ready');
+  if (ready?.status === 'True') return true;
+  throw new Error(`${ready?.message ?? 'it is not registered'}; the kubelet tells: ${endOf(logFile)}`);
+}
+
+function endOf(logFile: string): string {
+  return `\n${readFileSync(logFile, 'utf8').trimEnd().split('\n').slice(-12).join('\n')}`;
 }
 
 function socket(dir: string): string {
