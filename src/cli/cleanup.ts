@@ -7,10 +7,11 @@ import { applyWrites } from '../controller/applyWrites.ts';
 import { removalCaches, reflectorsOf, type RemovalCaches } from '../controller/caches.ts';
 import { diffNamespace, type ObservedNamespace } from '../core/diffNamespace.ts';
 import { EMPTY_PLAN } from '../core/planNamespace.ts';
-import { ConfigurationError, GoneError, outcomeOf, StoppedError, TransientError } from '../errors.ts';
+import { ConfigurationError, GoneError, outcomeOf, TransientError } from '../errors.ts';
 import { ApiStatusError } from '../kube/apiStatusError.ts';
 import { KubeClient } from '../kube/client.ts';
 import { connect } from '../kube/connection.ts';
+import type { BeforeSend } from '../kube/exchange.ts';
 import { LeaderElector } from '../kube/leaderElection.ts';
 import { createLogger, type Logger } from '../observability/log.ts';
 import { Redactor } from '../observability/redactor.ts';
@@ -46,7 +47,7 @@ export async function cleanup(options: CleanupOptions): Promise<void> {
     await scaleToZero(run);
     const elector = await takeLease(run);
     try {
-      const removed = await removeEverything(run, () => assertHeld(elector));
+      const removed = await removeEverything(run, () => elector.term());
       await deleteTokenStore(run);
       log.info(removed, 'everything of ours is gone; the custom resources stay');
     } finally {
@@ -98,11 +99,7 @@ async function takeLease({ client, namespace, log, deadline }: Cleanup): Promise
   return elector;
 }
 
-function assertHeld(elector: LeaderElector): void {
-  if (!elector.isLeader()) throw new StoppedError('NotLeading', 'the lease is not ours');
-}
-
-async function removeEverything(run: Cleanup, beforeSend: () => void): Promise<{ namespaces: number; writes: number }> {
+async function removeEverything(run: Cleanup, beforeSend: BeforeSend): Promise<{ namespaces: number; writes: number }> {
   const caches = removalCaches({
     ...{ client: run.client, clock: systemClock, random: Math.random, log: run.log },
     secretNames: [run.options.secretName, ...run.options.formerSecretNames],
@@ -145,7 +142,7 @@ interface Round {
   writes: number;
 }
 
-async function removeOnce(caches: RemovalCaches, run: Cleanup, beforeSend: () => void): Promise<Round> {
+async function removeOnce(caches: RemovalCaches, run: Cleanup, beforeSend: BeforeSend): Promise<Round> {
   const { secretName } = run.options;
   const round: Round = { namespaces: [], errors: [], writes: 0 };
   const waiting = [...caches.namespaces.store.values()].filter(({ terminating }) => !terminating);

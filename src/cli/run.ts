@@ -89,7 +89,6 @@ export async function startOperator(options: RunOptions, surroundings: Surroundi
     },
   });
   const isLeader = (): boolean => elector.isLeader();
-  const assertLeading = (): void => controller.assertLeading();
 
   const source = new AuthorizationTokenSource({ env, clock, log, metrics, redactor });
   const registryDispatcher = createRegistryDispatcher(env);
@@ -101,7 +100,7 @@ export async function startOperator(options: RunOptions, surroundings: Surroundi
     ...{ clock, random, source, serverNow, log, metrics, isLeader },
     check: (host, auth, signal) => checkRegistry({ host, auth, signal, dispatcher: registryDispatcher }),
     onChange: (change) => controller.tokensChanged(change),
-    persist: (tokens) => void tokenStore.keep(tokens, { beforeSend: assertLeading, signal: stopping.signal }),
+    persist: (tokens) => void tokenStore.keep(tokens, { beforeSend: () => controller.term(), signal: stopping.signal }),
   });
 
   const events = new EventRecorder({
@@ -121,6 +120,7 @@ export async function startOperator(options: RunOptions, surroundings: Surroundi
   });
   const controller = new Controller({
     ...{ client, broker, clock, serverNow, log, metrics, events, isLeader, env, namespace, secretName },
+    term: () => elector.term(),
     ...{ credentialSecretNames, removalDelayMs: options.removalDelayMs, refreshRate: options.refreshRate },
     caches: createCaches({
       ...{ client, clock, random, log, namespace, credentialSecretNames },

@@ -5,6 +5,7 @@ import { patchToAdd, patchToReleaseOwnership, patchToRemove, type JsonPatch } fr
 import { ConfigurationError, ConflictError, GoneError } from '../errors.ts';
 import { ApiStatusError } from '../kube/apiStatusError.ts';
 import type { KubeClient } from '../kube/client.ts';
+import type { BeforeSend } from '../kube/exchange.ts';
 import type { KubeObject } from '../kube/kubeObject.ts';
 import { reduceServiceAccount } from './observedObjects.ts';
 
@@ -12,8 +13,8 @@ export interface WriteContext {
   readonly client: Pick<KubeClient, 'request'>;
   readonly namespace: string;
   readonly secretName: string;
-  /** Called in the tick in which a write is sent; throws StoppedError where the lease may be somebody else's. */
-  readonly beforeSend: () => void;
+  /** Throws StoppedError where the lease may be somebody else's, and ends with it. */
+  readonly beforeSend: BeforeSend;
   /** Resolves when the watch has shown our own write, or after a while. */
   readonly seen: (kind: 'Secret' | 'ServiceAccount', name: string, resourceVersion: string) => Promise<void>;
   /** The same of a deletion: the watch no longer shows the Secret at this resourceVersion. */

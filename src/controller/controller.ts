@@ -33,6 +33,8 @@ export interface ControllerOptions {
   readonly metrics: Metrics;
   readonly events: EventRecorder;
   readonly isLeader: () => boolean;
+  /** Ends with our leadership; throws StoppedError where it is over. */
+  readonly term: () => AbortSignal;
   readonly isGuarded: () => boolean;
   readonly redact: (text: string) => string;
   readonly env: NodeJS.ProcessEnv;
@@ -93,7 +95,7 @@ export class Controller {
     this.#worker = new NamespaceWorker({
       ...{ clock, client, caches, events, log, secretName, queue: this.#queue, permissions: this.#permissions },
       mayWork: () => this.#mayLead() && this.#view.isComplete && this.#view.mayWriteSecrets,
-      assertLeading: () => this.assertLeading(),
+      term: () => this.term(),
       reconcile: {
         snapshot: (name) => this.#view.snapshot(name),
         resources: () => this.#book.resources,
@@ -107,7 +109,7 @@ export class Controller {
     this.#status = new StatusWriter({
       ...{ client, clock, serverNow, log, events, redact: options.redact, resources: caches.resources.store },
       factsOf: (name) => this.#factsOf(name),
-      beforeSend: () => this.assertLeading(),
+      beforeSend: () => this.term(),
     });
   }
 
@@ -169,10 +171,10 @@ export class Controller {
     for (const reflector of reflectorsOf(this.#options.caches)) reflector.relist();
   }
 
-  /** Throws StoppedError where a write would be another leader's: called in the tick in which each is sent. */
-  assertLeading(): void {
+  /** What writes that are on their way end with. Throws StoppedError where they would be another leader's. */
+  term(): AbortSignal {
     if (this.#isOver) throw new StoppedError('Stopping', 'the process ends');
-    if (!this.#options.isLeader()) throw new StoppedError('NotLeading', 'the lease is not ours');
+    return this.#options.term();
   }
 
   /** null, or what is missing before the operator can be relied upon. */

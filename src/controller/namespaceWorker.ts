@@ -4,6 +4,7 @@ import { outcomeOf, type Outcome } from '../errors.ts';
 import { ApiStatusError } from '../kube/apiStatusError.ts';
 import type { KubeClient } from '../kube/client.ts';
 import type { EventRecorder } from '../kube/eventRecorder.ts';
+import type { BeforeSend } from '../kube/exchange.ts';
 import type { Lane, WorkQueue } from '../kube/workQueue.ts';
 import type { Logger } from '../observability/log.ts';
 import type { WriteContext } from './applyWrites.ts';
@@ -28,7 +29,7 @@ export interface NamespaceWorkerOptions {
   readonly secretName: string;
   /** Whether work is ours to do, and can be done on what is known. */
   readonly mayWork: () => boolean;
-  readonly assertLeading: () => void;
+  readonly term: BeforeSend;
   readonly reconcile: Pick<ReconcileContext, 'snapshot' | 'resources' | 'tokenOf' | 'hashOf' | 'removals' | 'repairs'>;
   readonly onDone: (namespace: string) => void;
 }
@@ -182,10 +183,10 @@ export class NamespaceWorker {
   }
 
   #writeContext(namespace: string): WriteContext {
-    const { client, secretName, assertLeading } = this.#options;
+    const { client, secretName, term } = this.#options;
     const ownWrites = this.#ownWrites;
     return {
-      ...{ client, namespace, secretName, beforeSend: assertLeading },
+      ...{ client, namespace, secretName, beforeSend: term },
       seen: (kind, name, resourceVersion) => ownWrites.seen(namespace, { kind, name }, resourceVersion),
       seenGone: (name, resourceVersion) => ownWrites.seenGone(namespace, name, resourceVersion),
       recreated: () => announceRecreation({ namespace, ...this.#options }),

@@ -6,6 +6,7 @@ import { statusOf, type ResourceFacts } from '../core/status.ts';
 import { outcomeOf, type Outcome } from '../errors.ts';
 import type { KubeClient } from '../kube/client.ts';
 import type { EventRecorder } from '../kube/eventRecorder.ts';
+import type { BeforeSend } from '../kube/exchange.ts';
 import type { KubeObject } from '../kube/kubeObject.ts';
 import type { Store } from '../kube/store.ts';
 import type { Logger } from '../observability/log.ts';
@@ -25,7 +26,7 @@ export interface StatusWriterOptions {
   readonly events: Pick<EventRecorder, 'record'>;
   /** null: nothing is known yet that is worth telling. */
   readonly factsOf: (name: string) => ResourceFacts | null;
-  readonly beforeSend: () => void;
+  readonly beforeSend: BeforeSend;
   readonly redact: (text: string) => string;
 }
 

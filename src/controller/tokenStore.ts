@@ -5,6 +5,7 @@ import { outcomeOf } from '../errors.ts';
 import { ApiStatusError } from '../kube/apiStatusError.ts';
 import { Backoff } from '../kube/backoff.ts';
 import type { KubeClient } from '../kube/client.ts';
+import type { BeforeSend } from '../kube/exchange.ts';
 import type { Logger } from '../observability/log.ts';
 
 // A Secret takes 1 MiB. What does not fit costs one AWS call at the next start.
@@ -50,7 +51,7 @@ export class TokenStore {
    * Stores these, however often it takes: a leader that dies before it would leave its tokens to nobody. What is kept
    * after them takes their place.
    */
-  async keep(tokens: readonly StoredToken[], o: { beforeSend: () => void; signal: AbortSignal }): Promise<void> {
+  async keep(tokens: readonly StoredToken[], o: { beforeSend: BeforeSend; signal: AbortSignal }): Promise<void> {
     const isAtIt = this.#toKeep !== null;
     this.#toKeep = tokens;
     if (isAtIt) return;
@@ -63,7 +64,7 @@ export class TokenStore {
 
   async #isKept(
     tokens: readonly StoredToken[],
-    { beforeSend, signal }: { beforeSend: () => void; signal: AbortSignal },
+    { beforeSend, signal }: { beforeSend: BeforeSend; signal: AbortSignal },
   ): Promise<boolean> {
     const { clock, log } = this.#options;
     try {
@@ -80,7 +81,7 @@ export class TokenStore {
     }
   }
 
-  async #save(tokens: readonly StoredToken[], beforeSend: () => void): Promise<void> {
+  async #save(tokens: readonly StoredToken[], beforeSend: BeforeSend): Promise<void> {
     await this.#options.client.request({
       method: 'PATCH',
       patch: 'apply',

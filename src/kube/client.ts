@@ -3,7 +3,7 @@ import { OperatorError, StoppedError, TransientError } from '../errors.ts';
 import { answerError, type Answer } from './answerError.ts';
 import { describe, type Asked } from './apiStatusError.ts';
 import type { Connection } from './connection.ts';
-import { ConnectionLost, errorCode, exchange, type Outgoing } from './exchange.ts';
+import { ConnectionLost, errorCode, exchange, type BeforeSend, type Outgoing } from './exchange.ts';
 import { isIdempotent } from './idempotent.ts';
 import type { KubeLog } from './kubeLog.ts';
 import type { WatchEvent } from './kubeObject.ts';
@@ -23,7 +23,7 @@ export interface KubeRequest {
   deadlineMs?: number | undefined; // for all of it, a second try included; default 8000
   signal?: AbortSignal | undefined;
   /** Called in the tick in which the bytes are sent. What it throws (StoppedError) is thrown, and nothing is sent. */
-  beforeSend?: (() => void) | undefined;
+  beforeSend?: BeforeSend | undefined;
 }
 
 export interface WatchRequest {
@@ -77,9 +77,11 @@ export class KubeClient {
     const asked = { verb: verbOf(r), ...parseResourcePath(r.path) };
     const ending = this.#ending(r, asked);
     try {
-      const answer = parseAnswer(await this.#tryTwice(r, asked, ending.signal), asked);
+      const answer = await this.#tryTwice(r, asked, ending.signal);
+      const object = parseAnswer(answer, asked);
+      this.#count(asked, String(answer.status));
       this.contact.note(null);
-      return answer as T;
+      return object as T;
     } catch (error) {
       throw this.#noted(this.#asOperatorError(error, asked));
     } finally {
@@ -101,7 +103,8 @@ export class KubeClient {
         clock,
         idleMs: r.idleMs,
         onHead: (answer) => {
-          this.#noteAnswer(answer, asked);
+          this.#noteDate(answer);
+          this.#count(asked, String(answer.status));
           if (answer.status === 200) r.onOpen?.();
         },
         refusal: (answer) => this.#refusal(answer, asked, false),
@@ -136,9 +139,10 @@ export class KubeClient {
   async #try(r: KubeRequest, asked: Asked, signal: AbortSignal): Promise<Answer> {
     const headers = await orAborted(this.#options.connection.headers(), signal);
     const answer = await exchange({ ...this.#outgoing(r, headers), signal }, LARGEST_ANSWER);
-    this.#noteAnswer(answer, asked);
-    if (answer.status < 200 || answer.status > 299) throw this.#refusal(answer, asked, r.patch === 'json');
-    return answer;
+    this.#noteDate(answer);
+    if (answer.status >= 200 && answer.status <= 299) return answer;
+    this.#count(asked, String(answer.status));
+    throw this.#refusal(answer, asked, r.patch === 'json');
   }
 
   // An exec plugin may hang.
@@ -189,8 +193,11 @@ export class KubeClient {
     return { signal: controller.signal, clear };
   }
 
-  #noteAnswer({ status, headers }: Pick<Answer, 'status' | 'headers'>, asked: Asked): void {
-    this.#options.metrics.kubeRequest(asked.verb, String(status));
+  #count({ verb }: Asked, code: string): void {
+    this.#options.metrics.kubeRequest(verb, code);
+  }
+
+  #noteDate({ headers }: Pick<Answer, 'headers'>): void {
     const date = Date.parse(String(headers['date']));
     if (!Number.isNaN(date)) this.#serverTimeOffsetMs = date - this.#options.clock.now();
   }
@@ -208,20 +215,21 @@ export class KubeClient {
   /** What is none of ours came from the network. Only its code is told: undici's texts may quote what was sent. */
   #asOperatorError(error: unknown, asked: Asked): OperatorError {
     if (error instanceof OperatorError) {
-      if (error.code === 'Deadline' || error.code === 'Silent')
-        this.#options.metrics.kubeRequest(asked.verb, error.code);
+      if (COUNTED.has(error.code)) this.#count(asked, error.code);
       return error;
     }
     if (isAbort(error)) return stopped(asked, error);
     const code = errorCode(error) || errorCode(error instanceof Error ? error.cause : null);
     this.#options.connection.renew('certificates');
-    this.#options.metrics.kubeRequest(asked.verb, 'Network');
+    this.#count(asked, 'Network');
     const why = code || (error instanceof Error ? error.name : 'unknown');
     return new TransientError('Network', `${describe(asked)}: no connection to the API server (${why})`, {
       cause: error,
     });
   }
 }
+
+const COUNTED: ReadonlySet<string> = new Set(['Deadline', 'Silent', 'NotKubernetes', 'Encoded', 'TooLarge']); // beside the HTTP status
 
 function verbOf(r: KubeRequest): string {
   const { name } = parseResourcePath(r.path);

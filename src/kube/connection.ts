@@ -7,6 +7,8 @@ import { Agent, ProxyAgent, type Dispatcher } from 'undici';
 import { systemClock, type Clock } from '../clock.ts';
 import { ConfigurationError, TransientError } from '../errors.ts';
 import { readKubeconfig, type ClusterAndUser } from './kubeconfig.ts';
+import { resettingConnector } from './resettingConnector.ts';
+import { sharedLookup } from './sharedLookup.ts';
 
 /** How the API server is reached: where, over which connections, and as whom. */
 export interface Connection {
@@ -71,6 +73,8 @@ const TOKEN_AGE_MS = 60_000; // a projected token lives 10 minutes at least and 
 const KEEP_ALIVE_MS = 30_000; // below the idle limits of load balancers (60 s) and of the API server (90 s)
 const CONNECTIONS = 64; // at once, watches among them; more requests than that wait
 const HEADER_BYTES = 64 * 1024;
+
+const lookup = sharedLookup(); // of the process: what it spares is the process' own
 
 interface TlsFiles {
   ca?: Buffer | undefined;
@@ -209,7 +213,7 @@ function createDispatcher(config: ClusterAndUser, files: TlsFiles): Dispatcher {
     headersTimeout: 0, // deadlines are the client's matter
     bodyTimeout: 0,
   };
-  if (!cluster.proxyUrl) return new Agent({ ...common, connect: tls });
+  if (!cluster.proxyUrl) return new Agent({ ...common, connect: resettingConnector({ ...tls, lookup }) });
   if (!/^(https?|socks5?):\/\//.test(cluster.proxyUrl)) {
     throw new ConfigurationError('Kubeconfig', "the kubeconfig's proxy-url is none of http, https, socks5");
   }

@@ -12,9 +12,14 @@ export interface Outgoing {
   body: string | null;
   /** Ends it, in whatever state it is, with the signal's reason as the error. */
   signal: AbortSignal;
-  /** Called in the tick in which the bytes go to a connection that stands. What it throws ends the request unsent. */
-  beforeSend: () => void;
+  beforeSend: BeforeSend;
 }
+
+/**
+ * Called in the tick in which the bytes go to a connection that stands. What it throws ends the request unsent; a signal
+ * that it returns ends it on its way, as `signal` does.
+ */
+export type BeforeSend = () => AbortSignal | undefined;
 
 /** What becomes of it: `head`, any number of `data`, then exactly one of `end` and `error`, and nothing after. */
 export interface Sink {
@@ -30,6 +35,7 @@ export type Flow = Pick<Dispatcher.DispatchController, 'pause' | 'resume'>;
 export function send(o: Outgoing, sink: Sink): void {
   const { signal, dispatcher, beforeSend, ...request } = o;
   let controller: Dispatcher.DispatchController | null = null;
+  let term: AbortSignal | undefined;
   let sent = false;
   let answered = false;
   let over = false;
@@ -38,6 +44,7 @@ export function send(o: Outgoing, sink: Sink): void {
     if (over) return;
     over = true;
     signal.removeEventListener('abort', onAbort);
+    term?.removeEventListener('abort', onTermEnd);
     if (error === undefined) sink.end();
     else sink.error(error, { sent, answered });
   };
@@ -46,6 +53,7 @@ export function send(o: Outgoing, sink: Sink): void {
     controller?.abort(error);
   };
   const onAbort = (): void => stop(asError(signal.reason));
+  const onTermEnd = (): void => stop(asError(term?.reason));
   const guarded = (fn: () => void): void => {
     if (over) return;
     try {
@@ -62,7 +70,8 @@ export function send(o: Outgoing, sink: Sink): void {
       controller = begun;
       if (over) return begun.abort(new Error('ended before it was sent'));
       guarded(() => {
-        beforeSend();
+        term = beforeSend();
+        term?.addEventListener('abort', onTermEnd);
         sent = true;
       });
     },

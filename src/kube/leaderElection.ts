@@ -1,5 +1,5 @@
 import { sleep, type Clock, type Random } from '../clock.ts';
-import { ConflictError, ThrottledError } from '../errors.ts';
+import { ConflictError, StoppedError, ThrottledError } from '../errors.ts';
 import { ApiStatusError } from './apiStatusError.ts';
 import type { KubeClient } from './client.ts';
 import type { KubeLog } from './kubeLog.ts';
@@ -34,7 +34,8 @@ const RELEASE_DEADLINE_MS = 3000;
  * client-go's leader election on a Lease. Others' clocks are never trusted: a Lease is free when it has not changed for its
  * duration as seen by our own clock. Leadership is counted from the moment at which the last successful renewal was sent,
  * and ends by itself after `renewDeadlineMs`, which is shorter than the lease: so it has ended here before anybody else can
- * have begun. There is no fencing: a write that is under way may still land; writes must be conditional or idempotent.
+ * have begun. A request that names its `term` is cut off where it is still on its way by then, and nothing of it leaves this
+ * machine any more; what a server or a proxy has got may still be done: writes must be conditional or idempotent.
  */
 export class LeaderElector {
   readonly #o: Required<LeaderElectorOptions>;
@@ -43,6 +44,7 @@ export class LeaderElector {
   #changedAt = 0; // when the lease's spec was last seen to change, monotonic ms
   #renewal: Moment | null = null;
   #leading = false;
+  #term = new AbortController();
   #stopping = false;
   #cancelDeadline: () => void = () => undefined;
   readonly #ending = new AbortController();
@@ -60,6 +62,12 @@ export class LeaderElector {
   /** Looks at both clocks at each call, so it is right in the first tick after the process was stopped or suspended. */
   isLeader(): boolean {
     return this.#leading && !this.#stopping && !this.#hasLapsed();
+  }
+
+  /** Ends with our leadership. Throws StoppedError where it has, or has not begun. */
+  term(): AbortSignal {
+    if (!this.isLeader()) throw notLeading();
+    return this.#term.signal;
   }
 
   /** Who held the lease when it was last read. */
@@ -134,7 +142,10 @@ export class LeaderElector {
       body,
       deadlineMs: renewDeadlineMs / 2,
       // The first time, where it is sent twice: it may have been that one which arrived.
-      beforeSend: () => (sent ??= { wall: clock.now(), monotonic: clock.monotonic() }),
+      beforeSend: () => {
+        sent ??= { wall: clock.now(), monotonic: clock.monotonic() };
+        return undefined;
+      },
     });
     this.#observe(lease);
     if (sent !== null) this.#begin(sent);
@@ -212,12 +223,18 @@ export class LeaderElector {
     this.#leading = leading;
     const { name, identity, log, onChange } = this.#o;
     log.info({ lease: name, identity, holder: this.holder() }, leading ? 'leading' : 'no longer leading');
-    if (!leading) this.#cancelDeadline();
+    if (leading) this.#term = new AbortController();
+    else this.#end();
     try {
       onChange(leading);
     } catch (err) {
       log.error({ err }, 'the listener of the leader election failed');
     }
+  }
+
+  #end(): void {
+    this.#cancelDeadline();
+    this.#term.abort(notLeading());
   }
 
   async #release(): Promise<void> {
@@ -244,4 +261,8 @@ function isOlder(
 
 function isNotFound(error: unknown): boolean {
   return error instanceof ApiStatusError && error.status === 404;
+}
+
+function notLeading(): StoppedError {
+  return new StoppedError('NotLeading', 'the lease is not ours');
 }

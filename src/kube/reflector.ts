@@ -37,6 +37,7 @@ export interface ReflectorState {
 const SHORT_WATCH_MS = 1000; // a watch that ends sooner, without an event, is an error: else it would spin
 const SILENCE_MS = 150_000; // bookmarks come about once a minute
 const SPREAD_MS = 1000; // over which the reflectors come back to a server that is back
+const TELL_EXPIRED_AFTER = 3; // in a row
 const RELIST_AFTER = 10; // failed watches in a row: perhaps it is the resourceVersion that the server cannot serve
 
 /**
@@ -262,11 +263,12 @@ export class Reflector<T> {
     return waitMs;
   }
 
-  // A failure is told once, not at each try.
+  // A failure is told once, not at each try; one that a new list mends, only where it did not.
   #levelOf(error: unknown): 'error' | 'warn' | 'debug' {
     if (!(error instanceof OperatorError)) return 'error';
+    if (isExpired(error)) return this.#failedWatches === TELL_EXPIRED_AFTER ? 'warn' : 'debug';
     const isKnown = this.#known.error instanceof OperatorError && this.#known.error.code === error.code;
-    return isKnown || isExpired(error) ? 'debug' : 'warn';
+    return isKnown ? 'debug' : 'warn';
   }
 
   #setKnown(known: Omit<ReflectorState, 'staleMs'>): void {

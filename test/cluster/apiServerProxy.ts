@@ -136,13 +136,13 @@ export class ApiServerProxy {
     const { method = '', url: path = '' } = incoming;
     const { accept = '' } = incoming.headers;
     const asked = { method, path, isWatch: /[?&]watch=(1|true)\b/.test(path), accept };
-    this.#note(asked, response);
+    const seen = this.#note(asked, response);
     const injected = this.inject(asked);
     const fault = injected === null ? this.fault(asked) : { answer: injected };
-    void this.#carryOut(fault ?? {}, asked, { incoming, response }).catch(() => this.#reset(response));
+    void this.#carryOut(fault ?? {}, asked, { incoming, response, seen }).catch(() => this.#reset(response));
   }
 
-  #note(asked: ProxiedRequest, response: ServerResponse): void {
+  #note(asked: ProxiedRequest, response: ServerResponse): SeenRequest {
     const seen: SeenRequest = { ...asked, time: Date.now(), endedAt: null, status: null, retryAfter: null };
     this.requests.push(seen);
     response.once('close', () => {
@@ -151,12 +151,13 @@ export class ApiServerProxy {
       seen.status = response.statusCode;
       seen.retryAfter = response.getHeader('retry-after')?.toString() ?? null;
     });
+    return seen;
   }
 
   async #carryOut(
     fault: Fault,
     asked: ProxiedRequest,
-    { incoming, response }: { incoming: IncomingMessage; response: ServerResponse },
+    { incoming, response, seen }: { incoming: IncomingMessage; response: ServerResponse; seen: SeenRequest },
   ): Promise<void> {
     const body = await buffer(incoming);
     if (/\/leases(\/|$)/.test(asked.path)) this.#noteHolder(body);
@@ -175,6 +176,7 @@ export class ApiServerProxy {
     answer.once('error', () => this.#streams.has(stream) && response.destroy());
     response.writeHead(answer.statusCode ?? 502, withoutLength(answer.headers, fault.body !== undefined));
     response.flushHeaders();
+    seen.status = response.statusCode;
     if (asked.isWatch) this.#endLater(stream);
     if (fault.body === undefined) answer.pipe(response);
     else await pass(fault.body(answer as AsyncIterable<Buffer>), response);

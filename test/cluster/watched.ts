@@ -16,12 +16,16 @@ export function collectionOf({ path }: Pick<ProxiedRequest, 'path'>): string {
 
 /**
  * Every watch of these, through each proxy, has stood for so long that its end is no failure, and no failure before it is
- * remembered.
+ * remembered. One that has just been cut may still seem to stand: `since` when (ms) it is to have begun.
  */
-export async function everyWatchStands(proxies: readonly ApiServerProxy[], of = collections): Promise<void> {
+export async function everyWatchStands(
+  proxies: readonly ApiServerProxy[],
+  { of = collections, since = 0 }: { of?: readonly string[]; since?: number } = {},
+): Promise<void> {
   const stands = ({ requests }: ApiServerProxy, collection: string) => {
     const last = requests.findLast((request) => request.isWatch && collectionOf(request) === collection);
-    return last?.endedAt === null && Date.now() - last.time > 1_100;
+    if (last === undefined || last.time < since) return false;
+    return last.endedAt === null && last.status === 200 && Date.now() - last.time > 1_100;
   };
   await eventually(
     'every watch stands',

@@ -4,11 +4,13 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { resourcesPath } from '../../src/api/groupVersion.ts';
 import type { Fault, InjectedAnswer, ProxiedRequest } from '../cluster/apiServerProxy.ts';
 import { eventually } from '../cluster/eventually.ts';
+import type { LogLine } from '../cluster/operator.ts';
 import { isLong, scaled } from '../cluster/scaled.ts';
 import { servingWrites, told } from '../cluster/served.ts';
 import { collectionOf, collections, everyWatchStands } from '../cluster/watched.ts';
 import { atEveryRequest, Endurance, isLease, type Begin } from './endure.ts';
 import { Night, type Replica } from './night.ts';
+import { toldWithinMs } from './telling.ts';
 
 let night: Night;
 let endurance: Endurance;
@@ -64,7 +66,7 @@ const keyOf = (kind: string, { operator }: Replica): string => `${operator.proce
 const watchesStand = (of = collections): Promise<void> =>
   everyWatchStands(
     night.replicas.map(({ proxy }) => proxy),
-    of,
+    { of },
   );
 
 /**
@@ -91,6 +93,34 @@ function misread(of: readonly string[], answer: InjectedAnswer, listed: Asked): 
 
 const tooOld = status(410, 'Expired');
 const forEver = new Promise<void>(() => undefined);
+
+const kinds: ReadonlyMap<string, string> = new Map([
+  ['/api/v1/namespaces', 'Namespace'],
+  ['/api/v1/serviceaccounts', 'ServiceAccount'],
+  ['/api/v1/secrets', 'Secret'],
+  [resourcesPath, 'ClusterECRPullSecret'],
+]);
+
+/** Each replica's log tells once that it cannot read these kinds, since then, and its metrics count what it got instead. */
+async function isToldOf(of: readonly string[], since: number): Promise<void> {
+  const isOf = ({ kind, time, message }: LogLine) =>
+    Date.parse(time) >= since && message === 'list or watch failed' && of.some((path) => kinds.get(path) === kind);
+  await eventually(
+    'a warning names each kind',
+    () => {
+      const told = night.replicas.map(({ operator }) => operator.logs((line) => line.level === 'warn' && isOf(line)));
+      const missing = told.map((lines) => of.length - new Set(lines.map(({ kind }) => kind)).size);
+      if (missing.some((count) => count > 0))
+        throw new Error(`of ${of.join(', ')} ${missing.join(' and ')} are not named`);
+      return true;
+    },
+    toldWithinMs,
+  );
+  for (const { operator } of night.replicas) {
+    const failed = /^ecr_pull_secrets_kube_requests_total\{verb="list",code="(?!200)[^"]+"\} [1-9]/m;
+    expect(await operator.metrics()).toMatch(failed);
+  }
+}
 
 /** What was removed, or written anywhere but where life went on. */
 function wrongWrites(since: number): string[] {
@@ -125,18 +155,19 @@ describe('while every list is answered with', () => {
     const since = night.cluster.auditMark();
     const [first = [], ...others] = groups;
     const listed = new Asked();
-    const isMet = async (group: readonly string[], asked: Asked) => {
+    const isMet = async (group: readonly string[], asked: Asked, begun: number) => {
       await asked.every(group);
+      await isToldOf(group, begun);
       await sleep(holdsMs);
     };
     const during = async () => {
-      await isMet(first, listed);
+      await isMet(first, listed, night.markedAt);
       for (const group of others) {
         night.endFaults();
         await watchesStand(group);
-        const anew = new Asked();
+        const [anew, begun] = [new Asked(), Date.now()];
         await misread(group, answer, anew)(night);
-        await isMet(group, anew);
+        await isMet(group, anew, begun);
       }
       expect(wrongWrites(since)).toEqual([]);
     };

@@ -185,6 +185,6 @@ describe('while STS, whose role asks for the tokens,', () => {
 
 test('afterwards nothing is written, and AWS is left alone', async () => {
   const calls = night.ecr.calls.length;
-  expect(await night.quiet()).toEqual([]);
+  expect(await endurance.quiet()).toEqual([]);
   expect(night.ecr.calls.length).toBe(calls);
 });

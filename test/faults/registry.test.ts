@@ -163,6 +163,6 @@ describe('while the registry', () => {
 
 test('afterwards nothing is written, and AWS is left alone', async () => {
   const calls = night.ecr.calls.length;
-  expect(await night.quiet()).toEqual([]);
+  expect(await endurance.quiet()).toEqual([]);
   expect(night.ecr.calls.length).toBe(calls);
 });

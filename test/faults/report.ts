@@ -162,7 +162,7 @@ function heldIn(source: string): string {
     ...(calls('.under(', '.whole(') ? [] : [4]),
     ...(calls('.under(', 'moreThan(') ? [] : [5]),
     ...(calls('.under(', 'ecr.calls') ? [] : [8]),
-    ...(calls('.afterwards()') ? [] : [10]),
+    ...(calls('.afterwards()', 'endurance.quiet()') ? [] : [10]),
   ];
   const held = missing.length === 0 ? 'Held: all of them.' : `Held: all but ${missing.join(', ')}.`;
   return isQuiet || missing.includes(4) ? held : `${held} (Of 4 the state alone.)`;

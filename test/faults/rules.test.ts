@@ -1,5 +1,4 @@
 import { readFileSync } from 'node:fs';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { fileURLToPath } from 'node:url';
 import { afterAll, beforeAll, describe, expect, test } from 'vitest';
 import { parseAllDocuments } from 'yaml';
@@ -189,6 +188,5 @@ describe('while the operator may not', () => {
 test('afterwards all is told as well again, and then nothing is written', async () => {
   const told = await waitForCondition(night.admin, 'Ready', ({ status }) => status === 'True');
   expect(told.reason).toBe('Ready');
-  await sleep(2_000); // the events of it
   expect(await endurance.afterwards()).toEqual([]);
 });

@@ -167,7 +167,6 @@ test('a Secret of ours in whose place there is somebody else’s is left alone a
 test('afterwards nothing is written, and AWS was asked once in all', async () => {
   expect(await settled()).toEqual([]);
   await waitForCondition(night.admin, 'Ready', ({ status }) => status === 'True');
-  await sleep(2_000); // the last status, and the events that tell of it
   expect(await night.quiet()).toEqual([]);
   expect(night.ecr.calls).toHaveLength(1);
 });

@@ -1,3 +1,5 @@
+import { getEventListeners, once } from 'node:events';
+import type { Socket } from 'node:net';
 import { gzipSync } from 'node:zlib';
 import { describe, expect, it } from 'vitest';
 
@@ -48,9 +50,11 @@ describe('what is no answer of an API server is a TransientError', () => {
   ];
   it.each(cases)('%s', async (_, status, body, headers, code) => {
     const server = await startServer((_request, response) => answer(response, status, body, headers));
-    const error = await failure(clientFor(server).client.request(list));
+    const { client, counted } = clientFor(server);
+    const error = await failure(client.request(list));
     expect(error).toBeInstanceOf(TransientError);
     expect(error.code).toBe(code);
+    expect(counted).toEqual([`list ${status === 200 ? code : status}`]); // a good status alone is no good answer
     expect(error.message).not.toContain('login');
   });
 
@@ -325,6 +329,27 @@ describe('connections', () => {
     expect(server.connections).toBe(before);
   });
 
+  it.each([
+    ['TLS', true],
+    ['plain TCP', false],
+  ])('over %s are reset where a request is given up: the kernel delivers nothing of it later', async (_, tls) => {
+    const arrived = Promise.withResolvers<Socket>();
+    const server = await startServer((_, response) => answer(response, 200, { kind: 'List', items: [] }), { tls });
+    const { client } = clientFor(server);
+    await client.request(list);
+    server.handle = ({ socket }) => arrived.resolve(socket);
+    const stop = new AbortController();
+    const asked = client.request({ ...jsonPatch, signal: stop.signal });
+    const socket = await arrived.promise;
+    const ended = new Promise((resolve) => {
+      socket.once('error', (error: NodeJS.ErrnoException) => resolve(error.code));
+      socket.once('close', () => resolve('closed in order'));
+    });
+    stop.abort();
+    await expect(asked).rejects.toThrow(/stopped/);
+    expect(await ended).toBe('ECONNRESET');
+  });
+
   // Case E4: a proxy or load balancer drops idle connections, and a request meets one just then.
   const idempotent: [string, KubeRequest, boolean][] = [
     ['GET', list, true],
@@ -426,7 +451,7 @@ describe('beforeSend', () => {
     const { client } = clientFor(server);
     const stopped = new StoppedError('NotLeader', 'no longer leading');
     const calls: number[] = [];
-    const refuse = (): void => {
+    const refuse = (): undefined => {
       calls.push(server.connections);
       throw stopped;
     };
@@ -435,6 +460,24 @@ describe('beforeSend', () => {
     expect(server.requests).toEqual([]);
     await client.request({ ...list, beforeSend: () => undefined });
     expect(server.requests).toHaveLength(1);
+  });
+
+  it('gives a signal: it ends the request that is on its way, and nothing listens to it after one that was answered', async () => {
+    const term = new AbortController();
+    const stopped = new StoppedError('NotLeading', 'the lease is not ours');
+    const server = await startServer((_, response) => answer(response, 200, { kind: 'List', items: [] }));
+    const { client } = clientFor(server);
+    const beforeSend = () => term.signal;
+    for (let i = 0; i < 3; i++) await client.request({ ...list, beforeSend });
+    expect(getEventListeners(term.signal, 'abort')).toEqual([]);
+    const arrived = Promise.withResolvers<Socket>();
+    server.handle = ({ socket }) => arrived.resolve(socket);
+    const failed = failure(client.request({ ...list, beforeSend }));
+    const reset = once(await arrived.promise, 'error');
+    term.abort(stopped);
+    expect(await failed).toBe(stopped);
+    await reset;
+    expect(getEventListeners(term.signal, 'abort')).toEqual([]);
   });
 
   it('is not called where there is no server', async () => {

@@ -1,6 +1,6 @@
 import { describe, expect, it } from 'vitest';
 
-import { ConflictError, ThrottledError, TransientError } from '../../src/errors.ts';
+import { ConflictError, StoppedError, ThrottledError, TransientError } from '../../src/errors.ts';
 import { ApiStatusError } from '../../src/kube/apiStatusError.ts';
 import type { KubeRequest } from '../../src/kube/client.ts';
 import { LeaderElector, type LeaderElectorOptions } from '../../src/kube/leaderElection.ts';
@@ -88,6 +88,42 @@ async function secondsToLead({ leads }: Candidate, clock: FakeClock, most = 120)
   }
   return null;
 }
+
+describe('the term', () => {
+  it('is given to nobody who does not lead', async () => {
+    const [server, clock] = [new LeaseServer(), new FakeClock()];
+    server.heldBy('other');
+    const { elector } = candidate(server, clock);
+    await clock.advance(0);
+    expect(() => elector.term()).toThrow('the lease is not ours');
+  });
+
+  it('ends as soon as the lease has lapsed, and another one begins with the next', async () => {
+    const { elector, server, clock, leads } = await leading();
+    const first = elector.term();
+    server.fail = () => {
+      throw new TransientError('Network', 'the connection failed');
+    };
+    await clock.advance(9_900);
+    expect(first.aborted).toBe(false);
+    await clock.advance(200);
+    expect(first.aborted).toBe(true);
+    expect(first.reason).toBeInstanceOf(StoppedError);
+    expect(() => elector.term()).toThrow('the lease is not ours');
+    server.fail = null;
+    await secondsToLead({ elector, changes: [], leads }, clock);
+    expect(elector.term().aborted).toBe(false);
+    expect(first.aborted).toBe(true);
+  });
+
+  it('ends where the lease is lost to another one', async () => {
+    const { elector, server, clock } = await leading();
+    const term = elector.term();
+    server.heldBy('other');
+    await clock.advance(3_000);
+    expect(term.aborted).toBe(true);
+  });
+});
 
 describe('taking the lease', () => {
   const future = { renewTime: '2099-01-01T00:00:00.000000Z' };

@@ -240,6 +240,17 @@ describe('410 means a new list, in each of its shapes', () => {
     const waited = await pass(world, () => api.watches.length === 4);
     expect(waited).toBeGreaterThan(2000);
   });
+
+  it('of every list is told, once', async () => {
+    const api = await startApi();
+    api.onList = (_, response) => answer(response, 410, expired);
+    const world = await start(api);
+    await pass(world, () => api.lists.length === 6);
+    const told = world.log.lines.filter(({ level }) => level === 'warn');
+    expect(told.map(({ message, fields }) => [message, fields['kind']])).toEqual([
+      ['list or watch failed', 'Namespace'],
+    ]);
+  });
 });
 
 describe('failures', () => {
