@@ -60,14 +60,18 @@ function growthOf({ operator, vitals: tell }: Replica): string[] {
   const grown = (halves.at(-1) ?? NaN) - (halves[0] ?? NaN);
   const kinds = [...new Set(vitals.flatMap(({ resources }) => Object.keys(resources)))];
   const [before, after] = [vitals.slice(0, vitals.length >> 1), vitals.slice(vitals.length >> 1)];
-  const most = (of: typeof vitals, kind: string): number =>
-    Math.max(...of.map(({ resources }) => resources[kind] ?? 0));
-  const growing = kinds.filter((kind) => most(after, kind) > most(before, kind) + 4);
+  const countsOf = (of: typeof vitals, kind: string): number[] => of.map(({ resources }) => resources[kind] ?? 0);
+  // A refresh takes as many connections as it can use at once, and keeps them for half a minute: what is never given back
+  // raises what is least.
+  const least = (of: typeof vitals, kind: string): number => Math.min(...countsOf(of, kind));
+  const most = (of: typeof vitals, kind: string): number => Math.max(...countsOf(of, kind));
+  const spanOf = (of: typeof vitals, kind: string): string => `${least(of, kind)}–${most(of, kind)}`;
+  const growing = kinds.filter((kind) => least(after, kind) > least(before, kind) + 2);
   const lagMs = Math.max(...vitals.map((one) => one.lagMs));
   console.log(
     `${name}, ${vitals.length} samples: heap ${halves.map(mebibytes).join(' → ')} MiB, ` +
       `resident ${mebibytes(operator.memory())} MiB, longest delay ${Math.round(lagMs)} ms, ` +
-      kinds.map((kind) => `${kind} ${most(before, kind)} → ${most(after, kind)}`).join(', '),
+      kinds.map((kind) => `${kind} ${spanOf(before, kind)} → ${spanOf(after, kind)}`).join(', '),
   );
   return [
     ...growing.map((kind) => `${name} has more and more of ${kind}`),
