@@ -13,7 +13,7 @@ export interface WriteContext {
   readonly client: Pick<KubeClient, 'request'>;
   readonly namespace: string;
   readonly secretName: string;
-  /** Throws StoppedError where the lease may be somebody else's, and ends with it. */
+  /** Throws StoppedError where the lease may be somebody else's; its signal ends with the lease. */
   readonly beforeSend: BeforeSend;
   /** Resolves when the watch has shown our own write, or after a while. */
   readonly seen: (kind: 'Secret' | 'ServiceAccount', name: string, resourceVersion: string) => Promise<void>;

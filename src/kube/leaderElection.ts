@@ -223,18 +223,17 @@ export class LeaderElector {
     this.#leading = leading;
     const { name, identity, log, onChange } = this.#o;
     log.info({ lease: name, identity, holder: this.holder() }, leading ? 'leading' : 'no longer leading');
-    if (leading) this.#term = new AbortController();
-    else this.#end();
+    if (leading) {
+      this.#term = new AbortController();
+    } else {
+      this.#cancelDeadline();
+      this.#term.abort(notLeading());
+    }
     try {
       onChange(leading);
     } catch (err) {
       log.error({ err }, 'the listener of the leader election failed');
     }
-  }
-
-  #end(): void {
-    this.#cancelDeadline();
-    this.#term.abort(notLeading());
   }
 
   async #release(): Promise<void> {

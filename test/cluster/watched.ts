@@ -2,13 +2,16 @@ import { resourcesPath } from '../../src/api/groupVersion.ts';
 import type { ApiServerProxy, ProxiedRequest } from './apiServerProxy.ts';
 import { eventually } from './eventually.ts';
 
-/** What the operator decides upon: it lists and watches each. */
-export const collections: readonly string[] = [
-  '/api/v1/namespaces',
-  '/api/v1/serviceaccounts',
-  '/api/v1/secrets',
-  resourcesPath,
-];
+/** What the operator decides upon, and the kind that it is told as. */
+export const kindOf: ReadonlyMap<string, string> = new Map([
+  ['/api/v1/namespaces', 'Namespace'],
+  ['/api/v1/serviceaccounts', 'ServiceAccount'],
+  ['/api/v1/secrets', 'Secret'],
+  [resourcesPath, 'ClusterECRPullSecret'],
+]);
+
+/** It lists and watches each. */
+export const collections: readonly string[] = [...kindOf.keys()];
 
 export function collectionOf({ path }: Pick<ProxiedRequest, 'path'>): string {
   return path.split('?')[0] ?? '';

@@ -4,10 +4,9 @@ import { afterAll, afterEach, beforeAll, beforeEach, describe, expect, test } fr
 import { resourcesPath } from '../../src/api/groupVersion.ts';
 import type { Fault, InjectedAnswer, ProxiedRequest } from '../cluster/apiServerProxy.ts';
 import { eventually } from '../cluster/eventually.ts';
-import type { LogLine } from '../cluster/operator.ts';
 import { isLong, scaled } from '../cluster/scaled.ts';
 import { servingWrites, told } from '../cluster/served.ts';
-import { collectionOf, collections, everyWatchStands } from '../cluster/watched.ts';
+import { collectionOf, collections, everyWatchStands, kindOf } from '../cluster/watched.ts';
 import { atEveryRequest, Endurance, isLease, type Begin } from './endure.ts';
 import { Night, type Replica } from './night.ts';
 import { toldWithinMs } from './telling.ts';
@@ -94,31 +93,40 @@ function misread(of: readonly string[], answer: InjectedAnswer, listed: Asked): 
 const tooOld = status(410, 'Expired');
 const forEver = new Promise<void>(() => undefined);
 
-const kinds: ReadonlyMap<string, string> = new Map([
-  ['/api/v1/namespaces', 'Namespace'],
-  ['/api/v1/serviceaccounts', 'ServiceAccount'],
-  ['/api/v1/secrets', 'Secret'],
-  [resourcesPath, 'ClusterECRPullSecret'],
-]);
+/** What had been told before a fault: until when, ms, and how many lists had failed, replica by replica. */
+interface Before {
+  at: number;
+  failedLists: number[];
+}
 
-/** Each replica's log tells once that it cannot read these kinds, since then, and its metrics count what it got instead. */
-async function isToldOf(of: readonly string[], since: number): Promise<void> {
-  const isOf = ({ kind, time, message }: LogLine) =>
-    Date.parse(time) >= since && message === 'list or watch failed' && of.some((path) => kinds.get(path) === kind);
-  await eventually(
-    'a warning names each kind',
-    () => {
-      const told = night.replicas.map(({ operator }) => operator.logs((line) => line.level === 'warn' && isOf(line)));
-      const missing = told.map((lines) => of.length - new Set(lines.map(({ kind }) => kind)).size);
-      if (missing.some((count) => count > 0))
-        throw new Error(`of ${of.join(', ')} ${missing.join(' and ')} are not named`);
-      return true;
-    },
-    toldWithinMs,
-  );
-  for (const { operator } of night.replicas) {
-    const failed = /^ecr_pull_secrets_kube_requests_total\{verb="list",code="(?!200)[^"]+"\} [1-9]/m;
-    expect(await operator.metrics()).toMatch(failed);
+async function before(): Promise<Before> {
+  const failedLists = await Promise.all(night.replicas.map(failedListsOf));
+  return { at: Date.now(), failedLists };
+}
+
+async function failedListsOf({ operator }: Replica): Promise<number> {
+  const failed = /^ecr_pull_secrets_kube_requests_total\{verb="list",code="(?!200)[^"]+"\} (\d+)$/gm;
+  return [...(await operator.metrics()).matchAll(failed)].reduce((sum, [, count]) => sum + Number(count), 0);
+}
+
+/** Each replica's log tells that it cannot read these kinds, since then, and its metrics count what it got instead. */
+async function isToldOf(of: readonly string[], { at, failedLists }: Before): Promise<void> {
+  const warned = ({ operator }: Replica) =>
+    operator.logs(({ level, time, message }) => {
+      return level === 'warn' && message === 'list or watch failed' && Date.parse(time) >= at;
+    });
+  const isEachNamed = () => {
+    for (const replica of night.replicas) {
+      const named = new Set(warned(replica).map(({ kind }) => kind));
+      const missing = of.map((path) => kindOf.get(path)).filter((kind) => !named.has(kind));
+      if (missing.length > 0) throw new Error(`${replica.operator.process.name} names no ${missing.join(', ')}`);
+    }
+    return true;
+  };
+  await eventually('a warning names each kind', isEachNamed, toldWithinMs);
+  for (const [index, replica] of night.replicas.entries()) {
+    const more = (await failedListsOf(replica)) - (failedLists[index] ?? 0);
+    expect(more).toBeGreaterThanOrEqual(of.length);
   }
 }
 
@@ -154,20 +162,20 @@ describe('while every list is answered with', () => {
   test.each(noLists)('%s, it is not read as an empty list: nothing is removed', async (_, answer) => {
     const since = night.cluster.auditMark();
     const [first = [], ...others] = groups;
-    const listed = new Asked();
-    const isMet = async (group: readonly string[], asked: Asked, begun: number) => {
+    const [listed, begun] = [new Asked(), await before()];
+    const isMet = async (group: readonly string[], asked: Asked, told: Before) => {
       await asked.every(group);
-      await isToldOf(group, begun);
+      await isToldOf(group, told);
       await sleep(holdsMs);
     };
     const during = async () => {
-      await isMet(first, listed, night.markedAt);
+      await isMet(first, listed, begun);
       for (const group of others) {
         night.endFaults();
         await watchesStand(group);
-        const [anew, begun] = [new Asked(), Date.now()];
+        const [anew, now] = [new Asked(), await before()];
         await misread(group, answer, anew)(night);
-        await isMet(group, anew, begun);
+        await isMet(group, anew, now);
       }
       expect(wrongWrites(since)).toEqual([]);
     };

@@ -568,7 +568,7 @@ export const guards: readonly Guard[] = [
   {
     what: 'what is on its way ends with the lease',
     file: 'src/kube/leaderElection.ts',
-    line: '    this.#term.abort(notLeading());\n',
+    line: '      this.#term.abort(notLeading());\n',
     instead: '',
     test: 'test/kube/leaderElection.test.ts',
     fails: 'ends as soon as the lease has lapsed',
